@@ -1,0 +1,100 @@
+/* The I/O server: the only part of Quorate that touches result files. It serves the queues of its compute ranks, as the
+ * main loop of an I/O rank or as a thread of a compute rank; both run the same loop.
+ *
+ * Files of a run, in output.directory:
+ *   series.h5       /series/{step, tally, winner, leader, decided}; written by server 0
+ *   snapshots.h5    /votes (S, N) uint8 and /step (S); with several servers each writes snapshots.part<NNN>.h5 and
+ *                   snapshots.h5 is a virtual dataset over them, so that readers see one dataset
+ *   snapshots.xdmf  lattices only: opens in ParaView
+ *   used.yml, metrics.jsonl, summary.json   sent as text jobs
+ * HDF5's own filters alone are used. After every flush the files open in stock h5py, even when the process is killed.
+ *
+ * Payloads: QR_JOB_SERIES: count rows of qr_series_row followed by n_options uint64 tallies each (row stride =
+ * qr_series_row_bytes). QR_JOB_SNAPSHOT: count votes as uint8, of agents first.. ; arguments[0] = snapshot index;
+ * arguments[1] = votes of this snapshot this server still expects in all (its agents), for completeness.
+ * QR_JOB_TEXT: bytes of text; flags: qr_text_mode; name: the file. */
+#ifndef QR_IO_IO_H
+#define QR_IO_IO_H
+
+#include "base/status.h"
+#include "queue/queue.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct qr_series_row {
+    int64_t step;
+    int64_t winner;  /* option with most votes, lowest index on ties */
+    int64_t leader;  /* agent id; -1: none */
+    int64_t decided; /* 1 when the quorum has held for `hold` steps at this step, else 0 */
+} qr_series_row; /* followed by uint64_t tally[n_options] */
+
+static inline int64_t qr_series_row_bytes(int64_t n_options)
+{
+    return (int64_t)sizeof(qr_series_row) + n_options * (int64_t)sizeof(uint64_t);
+}
+
+typedef enum qr_text_mode { QR_TEXT_APPEND, QR_TEXT_REPLACE } qr_text_mode;
+
+/* Everything the server needs to know about the run; plain values, so it can be built on any rank from the deck. */
+typedef struct qr_io_config {
+    const char *directory;
+    const char *deck_text; /* used.yml's text, stored as attribute */
+    const char *title;
+    const char *version;
+    int64_t n_agents;
+    int64_t n_options;
+    int server;    /* index of this server over the whole job; 0 writes series.h5 and the texts */
+    int n_servers; /* over the whole job */
+    int64_t server_first; /* the agents whose compute ranks this server serves */
+    int64_t server_count;
+    bool snapshots; /* whether snapshots will come */
+    int dims;       /* lattice dimensions for the XDMF file: 2 or 3; 0: no lattice */
+    int64_t size[3];
+    int64_t compression; /* deflate level 0..9 */
+    double flush_every_s;
+    bool overwrite; /* replace results of an earlier run; otherwise their presence is QR_ENVIRONMENT */
+} qr_io_config;
+
+/* What a server did, for the end-of-run table and the summary. */
+typedef struct qr_io_totals {
+    int64_t jobs;
+    int64_t bytes_in;      /* payload bytes taken from slots */
+    int64_t bytes_written; /* size of the files at the end */
+    int64_t snapshots;
+    double busy_s;
+    double flush_s;
+} qr_io_totals;
+
+typedef struct qr_io_server qr_io_server;
+
+/* Makes the directory (and its parents), checks that it can be written and that it holds no other run's results unless
+ * overwrite is set; QR_ENVIRONMENT otherwise. Writes no file. Called once for the job, by server 0, before the run. */
+qr_status qr_io_check_directory(const char *directory, bool overwrite);
+
+/* A server for n_queues producers (consumer ends, already created). Opens files when the first QR_JOB_OPEN arrives. */
+qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int n_queues, qr_io_server **out);
+
+/* Serves until every producer has sent QR_JOB_FINISH. A failing job is acknowledged with its status; the server goes on
+ * serving (and refusing) so that no producer hangs. *keep_going (may be NULL) false makes it return early. Returns the first failure. */
+qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going, qr_io_totals *totals);
+
+void qr_io_server_destroy(qr_io_server *server);
+
+/* Starts and joins the same loop in a thread. */
+typedef struct qr_io_thread qr_io_thread;
+qr_status qr_io_thread_start(qr_io_server *server, qr_io_thread **out);
+qr_status qr_io_thread_join(qr_io_thread *thread, qr_io_totals *totals);
+
+/* Prints what an HDF5 result file, or a results directory, holds. QR_DATA when it is damaged. */
+qr_status qr_io_info(const char *path);
+
+/* Reads the votes an HDF5 file holds: /votes of shape (N) or (S, N), of which the last row. *votes is malloc'd. */
+qr_status qr_io_read_votes(const char *path, int64_t n_agents, int64_t n_options, uint8_t **votes);
+
+/* Reads float32 datasets W1 (H, 2K + D), b1 (H), W2 (D, H), b2 (D), Wv (K, D), bv (K) into out, one after another in
+ * this order, row-major. QR_USAGE with the dataset and both shapes when one does not fit. Order of W1's columns: global shares (K), state (D),
+ * neighbours' shares (K). */
+qr_status qr_io_read_weights(const char *path, int64_t n_options, int64_t state_dim, int64_t hidden, float *out);
+
+#endif

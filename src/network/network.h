@@ -1,0 +1,145 @@
+/* Who sees whom.
+ *
+ * A network is known to each compute rank only where its own agents are concerned. Votes of other ranks' agents that own
+ * agents see are the halo. A rank's votes lie in one view: [halo before | own agents | halo after]; neighbour lists and
+ * lattice offsets count in view positions. Complete networks have no halo: agents there see the global tally.
+ *
+ *   lattice, ring   no edges are stored; halo = the ids just before and just after the own block (wrapping around)
+ *   lists           compressed rows of view positions; halo after = remote neighbours in ascending id, halo before = 0
+ *
+ * Neighbours of an agent are always visited in a fixed order (lattice: ascending (dz, dy, dx) of the neighbourhood,
+ * open borders leave out what is missing; ring: -k/2..-1, +1..+k/2; lists: ascending id), whatever the number of ranks. */
+#ifndef QR_NETWORK_NETWORK_H
+#define QR_NETWORK_NETWORK_H
+
+#include "base/status.h"
+#include "deck/deck.h"
+#include "network/partition.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { QR_MAX_LATTICE_DEGREE = 26 };
+
+typedef struct qr_edge {
+    int64_t from;
+    int64_t to;
+} qr_edge;
+
+/* What a reader or a generator found out about the whole graph; -1 where nobody counted. */
+typedef struct qr_network_facts {
+    int64_t agents;
+    int64_t edges;      /* undirected: pairs; directed: arcs; after self loops and duplicates are dropped */
+    int64_t degree_sum; /* undirected: 2 x edges; directed: arcs */
+    int64_t components; /* weakly connected; edge lists only */
+    int64_t self_loops; /* dropped */
+    int64_t duplicates; /* dropped */
+} qr_network_facts;
+
+/* The global description, the same on every rank. Made from a deck by qr_network_spec_from_deck. */
+typedef struct qr_network_spec {
+    qr_network_kind kind;
+    int64_t n_agents;
+    int dims;        /* lattices: 2 or 3; ring: 1 */
+    int64_t size[3]; /* x, y, z; agent id = x + size[0] * (y + size[1] * z) */
+    qr_neighbourhood neighbours;
+    bool periodic;
+    int64_t degree;
+    double mean_degree;
+    double rewire;
+    int64_t attach;
+    bool directed;
+    uint64_t seed;
+} qr_network_spec;
+
+/* Sparse rows: the neighbours of own agent i are neighbour[row[i] .. row[i + 1]). */
+typedef struct qr_rows {
+    int64_t *row;        /* [n_own + 1] */
+    uint32_t *neighbour; /* [row[n_own]] view positions */
+} qr_rows;
+
+/* A run of consecutive positions. */
+typedef struct qr_run {
+    int64_t start;
+    int64_t count;
+} qr_run;
+
+/* `count` votes from position `from` of a received message to view position `to`. */
+typedef struct qr_place {
+    int64_t from;
+    int64_t to;
+    int64_t count;
+} qr_place;
+
+/* What is exchanged with one part: each vote once. peer may be the own part (a lattice that wraps onto itself). */
+typedef struct qr_halo_peer {
+    int peer;
+    int64_t send_count; /* votes */
+    int64_t n_send;
+    qr_run *send; /* runs in own-agent index space, in the order in which they are sent (ascending) */
+    int64_t recv_count;
+    int64_t n_place;
+    qr_place *place;
+} qr_halo_peer;
+
+typedef struct qr_halo {
+    int n_peers;
+    qr_halo_peer *peers; /* ascending peer */
+} qr_halo;
+
+/* One part's share of the network. Owns rows and halo. */
+typedef struct qr_network {
+    qr_network_spec spec;
+    int n_parts;
+    int part;
+    qr_range own;
+    int64_t before; /* view positions in front of the own agents: own agent i is at view position before + i */
+    int64_t view;   /* length of the view: before + own.count + after */
+    qr_rows rows;   /* NULL pointers for complete networks, rings and lattices */
+    qr_halo halo;
+    int64_t max_degree;    /* over own agents */
+    int64_t own_edge_ends; /* sum of own agents' degrees */
+} qr_network;
+
+/* Moves edges to the parts that asked for them; supplied by whoever can talk to other parts. Collective over parts.
+ * send: edges grouped by target part, counts[n_parts]. *recv is malloc'd, edges in ascending source part. */
+typedef struct qr_edge_exchange {
+    void *context;
+    qr_status (*exchange)(void *context, const qr_edge *send, const int64_t *counts, qr_edge **recv, int64_t *n_recv);
+} qr_edge_exchange;
+
+/* Checks every network key against the others and agents.count; complains with the key's place. For edge lists
+ * n_agents stays 0 until the file has been read. */
+qr_status qr_network_spec_from_deck(const qr_deck *deck, qr_network_spec *out);
+
+/* Builds part `part` of `n_parts` of a network that needs no file. Collective over parts when `exchange` is used
+ * (random graphs); exchange may be NULL when n_parts is 1. The result depends on spec alone, not on n_parts. */
+qr_status qr_network_build(const qr_network_spec *spec, int n_parts, int part, const qr_edge_exchange *exchange,
+                           qr_network **out);
+
+/* The same from this part's edges: every arc (from = own agent, to = any agent it sees), both directions already
+ * present for undirected graphs; sorted here, duplicates and self loops dropped. `edges` is taken over and freed. */
+qr_status qr_network_from_edges(const qr_network_spec *spec, int n_parts, int part, qr_edge *edges, int64_t n_edges,
+                                const qr_edge_exchange *exchange, qr_network **out);
+
+void qr_network_destroy(qr_network *network);
+
+/* True for ring, lattice2d and lattice3d. */
+bool qr_network_is_lattice(qr_network_kind kind);
+
+/* Number of neighbours of an agent away from borders: ring degree, 4/8, 6/26; 0 for other kinds. */
+int qr_lattice_degree(const qr_network_spec *spec);
+
+/* View positions of the neighbours of own agent `index` (0-based in the block) of a ring or lattice, in the fixed order.
+ * out: [qr_lattice_degree] int64_t, or [degree] for a ring. Returns how many there are. */
+int64_t qr_lattice_neighbours(const qr_network *network, int64_t index, int64_t *out);
+
+/* Independent colours for sequential sweeps of a ring or lattice: no two neighbours share one. Number of colours, and the
+ * colour of an agent (global id). */
+int qr_lattice_colours(const qr_network_spec *spec);
+int qr_lattice_colour(const qr_network_spec *spec, int64_t agent);
+
+/* Bytes a part of the network will need for edges and halo lists, as an estimate for --dry-run. */
+int64_t qr_network_bytes_estimate(const qr_network_spec *spec, int n_parts);
+
+#endif

@@ -1,0 +1,102 @@
+/* Jobs between a compute rank and its I/O server: fixed-size descriptors in lock-free single-producer single-consumer
+ * rings, beside a slab of payload slots. Everything lies in memory that the caller provides (an MPI shared-memory window,
+ * or plain memory when the server is a thread of the same process), holds no pointers, and is position independent.
+ *
+ * Slots are the credits: a producer without a free slot waits, which is the back-pressure. Every job is acknowledged once
+ * with a status; a job with a known id that comes again is acknowledged and not carried out twice. */
+#ifndef QR_QUEUE_QUEUE_H
+#define QR_QUEUE_QUEUE_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { QR_JOB_VERSION = 1, QR_JOB_BYTES = 128, QR_NO_SLOT = -1 };
+
+/* What a job asks for; the payload's layout stands beside each kind in io/io.h. */
+typedef enum qr_job_kind {
+    QR_JOB_NONE = 0,
+    QR_JOB_OPEN,     /* make the results directory and its files */
+    QR_JOB_SERIES,   /* rows for series.h5 */
+    QR_JOB_SNAPSHOT, /* one block of votes of one snapshot */
+    QR_JOB_TEXT,     /* text to append to, or to replace, a file of the results directory */
+    QR_JOB_FLUSH,    /* make everything before it durable and readable */
+    QR_JOB_FINISH    /* nothing more will come from this producer */
+} qr_job_kind;
+
+typedef struct qr_job_id {
+    uint64_t high; /* producer (compute index) and run */
+    uint64_t low;  /* sequence number, ascending per producer */
+} qr_job_id;
+
+/* One descriptor; exactly QR_JOB_BYTES. */
+typedef struct qr_job {
+    uint32_t version;
+    uint32_t kind; /* qr_job_kind */
+    qr_job_id id;
+    int64_t step;
+    int64_t first;     /* first agent, or first row */
+    int64_t count;     /* agents, or rows */
+    int64_t bytes;     /* payload bytes in the slot */
+    int32_t slot;      /* QR_NO_SLOT: no payload */
+    int32_t flags;     /* meaning depends on the kind */
+    int64_t arguments[4];
+    char name[24];     /* file name for QR_JOB_TEXT */
+} qr_job;
+
+typedef struct qr_queue_shape {
+    int32_t n_slots;
+    int64_t slot_bytes; /* rounded up to 4096 by qr_queue_bytes */
+} qr_queue_shape;
+
+/* One end's handle on a queue. Filled by create/attach; holds pointers into the caller's memory, owns nothing. */
+typedef struct qr_queue {
+    struct qr_queue_memory *memory;
+    unsigned char *slots;
+    int64_t slot_bytes;
+    int32_t n_slots;
+} qr_queue;
+
+/* Bytes of memory a queue of this shape needs, including alignment inside a block that may start anywhere. */
+size_t qr_queue_bytes(const qr_queue_shape *shape);
+
+/* The consumer or the producer (one of them, before the other attaches) sets a queue up in `memory`. */
+qr_status qr_queue_create(void *memory, size_t bytes, const qr_queue_shape *shape, qr_queue *out);
+qr_status qr_queue_attach(void *memory, size_t bytes, qr_queue *out);
+
+/* --- producer's side (one thread) --- */
+
+/* A free slot, or QR_NO_SLOT when all are in use. */
+int32_t qr_queue_try_slot(qr_queue *queue);
+
+/* The same, waiting at most timeout_s while the consumer is alive (its heartbeat moves); QR_ENVIRONMENT with a cause
+ * when it is not or the time is over, or the status a failed job reported. *waited_s (may be NULL) += time spent. */
+qr_status qr_queue_wait_slot(qr_queue *queue, double timeout_s, int32_t *slot, double *waited_s);
+
+void *qr_queue_slot(const qr_queue *queue, int32_t slot);
+
+/* Hands a job over; fills version and id. The slot belongs to the consumer until the job is acknowledged. Waits like
+ * qr_queue_wait_slot when the ring is full. */
+qr_status qr_queue_submit(qr_queue *queue, qr_job *job, double timeout_s);
+
+/* Takes in acknowledgements and frees their slots, never waits. Returns the first failure reported by the consumer, with
+ * its message, once; QR_OK otherwise. */
+qr_status qr_queue_collect(qr_queue *queue);
+
+/* Waits until every submitted job has been acknowledged. */
+qr_status qr_queue_drain(qr_queue *queue, double timeout_s);
+
+/* --- consumer's side (one thread) --- */
+
+/* Copies the oldest waiting job; false when there is none. The payload may be read until it is acknowledged. */
+bool qr_queue_next(qr_queue *queue, qr_job *job);
+
+/* Acknowledges the job last taken, with its outcome; message is used when status is not QR_OK. */
+void qr_queue_acknowledge(qr_queue *queue, const qr_job *job, qr_status status, const char *message);
+
+/* To be called at least once a second while alive; the other side watches it move. */
+void qr_queue_beat(qr_queue *queue);
+
+#endif

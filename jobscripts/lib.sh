@@ -1,0 +1,104 @@
+# shellcheck shell=bash
+# What the job scripts and tests/run.sh share. Sourced, never run.
+
+say() {
+    printf '== %s\n' "$*"
+}
+
+# find_python: prints a python3 that has what postproc/ needs. The distribution's own comes first, because a python3 found
+# earlier on PATH (pyenv, conda) often lacks h5py.
+find_python() {
+    local candidate
+    for candidate in /usr/bin/python3 python3; do
+        if "$candidate" -c 'import numpy, h5py, matplotlib' 2>/dev/null; then
+            printf '%s\n' "$candidate"
+            return 0
+        fi
+    done
+    printf 'no python3 with numpy, h5py and matplotlib was found; run jobscripts/install_packages.sh plot\n' >&2
+    return 3
+}
+
+# count_cores: physical cores this process may use, within a container's CPU quota. At least 1.
+count_cores() {
+    local cores physical quota period
+    cores=$(nproc)
+    physical=$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -vc '^#' || true)
+    if [ "${physical:-0}" -gt 0 ]; then
+        physical=$(lscpu -p=CORE,SOCKET | grep -v '^#' | sort -u | wc -l)
+        [ "$physical" -ge "$cores" ] || cores=$physical
+    fi
+    if read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max && [ "$quota" != max ]; then
+        quota=$(((quota + period - 1) / period))
+        [ "$quota" -ge "$cores" ] || cores=$quota
+    fi
+    [ "$cores" -ge 1 ] || cores=1
+    printf '%s\n' "$cores"
+}
+
+# configure_and_build SOURCE BUILD LOG CMAKE_OPTION... -- [TARGET...]: brings the build folder up to date; a second call
+# compiles nothing. What the tools say goes to LOG, and to the screen only when they fail.
+configure_and_build() {
+    local source=$1 build=$2 log=$3
+    shift 3
+    local options=()
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    [ $# -eq 0 ] || shift
+    mkdir -p "$build"
+    if ! cmake -S "$source" -B "$build" -G Ninja "${options[@]}" >"$log" 2>&1 || ! ninja -C "$build" "$@" >>"$log" 2>&1; then
+        printf 'the build failed; the end of %s:\n' "$log" >&2
+        tail -n 40 "$log" >&2
+        return 3
+    fi
+}
+
+# set_mpi_environment CORES: makes Open MPI work on small machines, in containers and for root, and changes nothing else.
+set_mpi_environment() {
+    if [ "$(id -u)" -eq 0 ]; then
+        export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    fi
+    # An I/O rank sleeps most of the time, so one rank more than there are cores is not too many.
+    export OMPI_MCA_rmaps_base_oversubscribe=1
+    # Binding ranks to cores helps from a handful of cores on; below that it makes ranks wait for each other.
+    if [ "$1" -le 4 ]; then
+        export OMPI_MCA_hwloc_base_binding_policy=none
+    fi
+    # Containers often forbid the system call by which one process reads another's memory.
+    if [ -e /.dockerenv ] || [ -e /run/.containerenv ]; then
+        export OMPI_MCA_btl_vader_single_copy_mechanism=none
+    fi
+}
+
+# run_forwarding_signals COMMAND...: runs mpirun or srun so that INT, TERM and USR1 sent to this script reach every rank as
+# SIGUSR1, upon which Quorate writes what it has and ends cleanly. (On TERM itself, mpirun would kill the ranks a second
+# later.) A second INT or TERM ends the command at once. Returns its exit code.
+run_forwarding_signals() {
+    local status child stops=0
+    # A process group of its own: the terminal's ^C then reaches this script alone.
+    set -m
+    "$@" </dev/null &
+    child=$!
+    set +m
+    trap 'kill -USR1 "$child" 2>/dev/null || true' USR1
+    trap 'stops=$((stops + 1)); if [ $stops -eq 1 ]; then
+            say "stopping: results are being written (again: stop at once)"; kill -USR1 "$child" 2>/dev/null || true
+        else
+            kill -TERM "$child" 2>/dev/null || true
+        fi' INT TERM
+    # A trapped signal makes wait return early, with a code above 128; asked again, it gives the child's own code, or 127
+    # when it had given that already.
+    local answer
+    status=0
+    wait "$child" || status=$?
+    while [ "$status" -gt 128 ]; do
+        answer=0
+        wait "$child" 2>/dev/null || answer=$?
+        [ "$answer" -ne 127 ] || break
+        status=$answer
+    done
+    trap - USR1 INT TERM
+    return "$status"
+}

@@ -1,0 +1,86 @@
+/* What a backend does for one part of the agents: hold votes and states, exchange halos through plain buffers, advance
+ * one step (or one colour of a sweep), and count the result in the same pass.
+ *
+ * A backend sees its own part only; sums over parts are made by whoever drives it (comm, consensus). Every backend
+ * gives the same bits as the CPU backend. Not thread-safe: one caller. */
+#ifndef QR_BACKEND_BACKEND_H
+#define QR_BACKEND_BACKEND_H
+
+#include "model/model.h"
+#include "network/network.h"
+
+typedef struct qr_backend qr_backend;
+
+/* Votes of a part, or of all parts after the sum. leader: per option the largest packed (score, lowest agent) among its
+ * voters, 0 when it has none; see qr_leader_pack. Entries at n_options and above are 0. */
+typedef struct qr_tally {
+    int64_t votes[QR_MAX_OPTIONS];
+    uint64_t leader[QR_MAX_OPTIONS];
+} qr_tally;
+
+enum { QR_LEADER_AGENT_BITS = 40 };
+
+/* (24-bit score, then lowest agent id) as one number to take the maximum of. Never 0. */
+static inline uint64_t qr_leader_pack(uint32_t score, int64_t agent)
+{
+    uint64_t low = ((uint64_t)1 << QR_LEADER_AGENT_BITS) - 1 - (uint64_t)agent;
+    return (uint64_t)score << QR_LEADER_AGENT_BITS | low;
+}
+
+/* The agent of a packed leader; -1 for 0. */
+static inline int64_t qr_leader_agent(uint64_t packed)
+{
+    uint64_t mask = ((uint64_t)1 << QR_LEADER_AGENT_BITS) - 1;
+    return packed == 0 ? -1 : (int64_t)(mask - (packed & mask));
+}
+
+/* Everything a backend is made from; borrowed for its lifetime. */
+typedef struct qr_backend_setup {
+    const qr_model *model;
+    const qr_network *network;
+    const uint8_t *file_votes; /* [own count] first votes where the deck names a file, else NULL; used at creation */
+    int threads;
+} qr_backend_setup;
+
+typedef struct qr_backend_ops {
+    const char *name;
+
+    /* Allocates, sets the initial votes and states. QR_RESOURCE names bytes. */
+    qr_status (*create)(const qr_backend_setup *setup, qr_backend **out);
+    void (*destroy)(qr_backend *backend);
+
+    /* Bytes create() would allocate for a part of n_own agents with this view length. */
+    int64_t (*bytes_estimate)(const qr_model *model, const qr_network_spec *spec, int64_t n_own, int64_t view);
+
+    /* Halo messages: bytes for n votes in transit, packing the send runs of a peer, placing what came. */
+    int64_t (*halo_bytes)(const qr_backend *backend, int64_t n_votes);
+    qr_status (*halo_pack)(qr_backend *backend, const qr_halo_peer *peer, void *message);
+    qr_status (*halo_place)(qr_backend *backend, const qr_halo_peer *peer, const void *message);
+
+    /* Counts the current votes. */
+    qr_status (*count)(qr_backend *backend, qr_tally *out);
+
+    /* One step (sweeping models: one colour of it) from the current votes, whose halo is up to date, and `before`, the
+     * tally of all agents before the step. Sets *out to this part's tally after the update; sweeping models set it with
+     * the last colour only. Afterwards the new votes are current. */
+    qr_status (*update)(qr_backend *backend, int64_t step, int colour, const qr_tally *before, qr_tally *out);
+
+    /* Own votes / states first .. first + count - 1 (0-based in the part). */
+    qr_status (*read_votes)(qr_backend *backend, int64_t first, int64_t count, uint8_t *out);
+    qr_status (*read_state)(qr_backend *backend, int64_t first, int64_t count, float *out);
+
+    /* Bytes of memory moved by one step at the least, for the share of the bandwidth in the end table. */
+    double (*bytes_per_step)(const qr_backend *backend);
+
+    /* A few words on how votes are stored and stepped, for the start-up line. */
+    const char *(*describe)(const qr_backend *backend);
+} qr_backend_ops;
+
+/* The backend of that name ("cpu"), or NULL. */
+const qr_backend_ops *qr_backend_find(const char *name);
+
+#define QR_BACKEND(name) extern const qr_backend_ops qr_backend_ops_##name;
+#include "backend/backend_list.h"
+#undef QR_BACKEND
+
+#endif

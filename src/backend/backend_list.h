@@ -1,0 +1,2 @@
+/* Every backend, once; the reference comes first. Include it with QR_BACKEND defined. */
+QR_BACKEND(cpu)

@@ -1,0 +1,91 @@
+/* The CPU backend's own state and the pieces it is made of; private to this folder.
+ *
+ * Votes are stored as bytes (any rule, any network) or, where a rule has a word form and the network is a periodic
+ * lattice or a ring, as bit planes: 64 agents to a machine word, one plane per bit of the option number. */
+#ifndef QR_BACKEND_CPU_CPU_H
+#define QR_BACKEND_CPU_CPU_H
+
+#include "backend/backend.h"
+#include "backend/cpu/neural_kernel.h"
+
+enum {
+    QR_CPU_MAX_PLANES = 4, /* up to 16 options as bit planes */
+    QR_CPU_BLOCK = 4096,   /* agents a thread handles at a time; whole words */
+    QR_CPU_MAX_OFFSETS = 64,
+    QR_CPU_MAX_WORD_DEGREE = 26
+};
+
+/* One thread's working memory. */
+typedef struct qr_cpu_scratch {
+    uint8_t *gathered;  /* [degree] neighbours' votes */
+    int64_t *positions; /* [degree] their view positions */
+    qr_neural_batch batch;
+} qr_cpu_scratch;
+
+/* How far away a neighbour is, and which border it crosses when it leaves the row or the plane. */
+typedef struct qr_cpu_offset {
+    int64_t distance; /* in view positions, away from borders */
+    int dx;
+    int dy; /* three dimensions only: crossing y means leaving the plane; 0 otherwise */
+} qr_cpu_offset;
+
+struct qr_backend {
+    const qr_model *model;
+    const qr_network *network;
+    int threads;
+    int n_planes;                           /* 0: bytes */
+    uint8_t *bytes[2];                      /* [view], current and next */
+    uint64_t *planes[2][QR_CPU_MAX_PLANES]; /* [view / 64 + 2] words, bit i of the view at word i / 64 */
+    int current;
+    uint64_t *frozen;     /* zealots, a bit per own agent; NULL when there are none */
+    float *state;         /* [own][state_dim]; NULL when agents are their vote */
+    float *base;          /* neural: [hidden], qr_neural_global */
+    void *packed_weights; /* neural: weights in the order the kernel reads them */
+    int n_offsets;        /* 0: no lattice, or too many neighbours for this table */
+    qr_cpu_offset offsets[QR_CPU_MAX_OFFSETS];
+    qr_cpu_scratch *scratch; /* [threads] */
+    char description[96];
+};
+
+/* One thread's range of own agents, [begin, end), begin a multiple of 64. */
+typedef struct qr_cpu_range {
+    int64_t begin;
+    int64_t end;
+} qr_cpu_range;
+
+/* True when this model on this network is stepped on bit planes; *n_planes how many. */
+bool qr_cpu_uses_planes(const qr_model *model, const qr_network_spec *spec, int *n_planes);
+
+/* Each advances one block and adds its result to the thread's tally. `before` is the tally of all agents before the
+ * step. */
+void qr_cpu_bytes_block(qr_backend *backend, qr_cpu_range block, int64_t step, int colour, const qr_tally *before,
+                        qr_cpu_scratch *scratch, qr_tally *tally);
+void qr_cpu_planes_block(qr_backend *backend, qr_cpu_range block, int64_t step, qr_tally *tally);
+void qr_cpu_neural_block(qr_backend *backend, qr_cpu_range block, int64_t step, const qr_tally *before,
+                         qr_cpu_scratch *scratch, qr_tally *tally);
+
+/* Counts votes already there. */
+void qr_cpu_bytes_count(const qr_backend *backend, qr_cpu_range block, qr_tally *tally);
+void qr_cpu_planes_count(const qr_backend *backend, qr_cpu_range block, qr_tally *tally);
+
+/* Adds a tally of options counted in a block whose votes stand in `votes` [end - begin]. */
+void qr_cpu_tally_bytes(const uint8_t *votes, qr_cpu_range block, int64_t first_agent, uint32_t n_options,
+                        qr_tally *tally);
+
+/* Sets up base, packed weights: neural models only. */
+qr_status qr_cpu_neural_prepare(qr_backend *backend);
+void qr_cpu_neural_before_step(qr_backend *backend, const qr_tally *before);
+
+/* What own agent `index` sees; lattice neighbours are collected in scratch. */
+void qr_cpu_view(const qr_backend *backend, const uint8_t *votes, int64_t index, const int64_t *tally,
+                 qr_cpu_scratch *scratch, qr_view *out);
+
+/* Bits `position` .. `position` + 63 of a plane. */
+static inline uint64_t qr_cpu_word_at(const uint64_t *plane, int64_t position)
+{
+    int64_t word = position >> 6;
+    unsigned shift = (unsigned)(position & 63);
+    return shift == 0 ? plane[word] : plane[word] >> shift | plane[word + 1] << (64 - shift);
+}
+
+#endif

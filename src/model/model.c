@@ -1,0 +1,370 @@
+#include "model/model.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const qr_rule_info rules[QR_N_RULES] = {
+#define QR_RULE(identifier, name, parameters, summary, reference) {name, parameters, summary, reference},
+#include "rules/rule_list.h"
+#undef QR_RULE
+};
+
+const qr_rule_info *qr_rule_info_of(qr_rule_kind kind)
+{
+    return &rules[kind];
+}
+
+void qr_model_print_all(FILE *out)
+{
+    for (int i = 0; i < QR_N_RULES; i++) {
+        (void)fprintf(out, "%s\n  %s\n", rules[i].name, rules[i].summary);
+        (void)fprintf(out, "  parameters: %s%s\n", rules[i].parameters[0] != '\0' ? rules[i].parameters : "none",
+                      i == QR_RULE_POTTS ? "" : "; run.activation, noise, zealots");
+        (void)fprintf(out, "  reference:  %s\n", rules[i].reference);
+    }
+}
+
+/* Probability to 32-bit threshold, rounded to nearest. */
+static uint64_t threshold(double probability)
+{
+    return (uint64_t)(probability * 4294967296.0 + 0.5);
+}
+
+static bool names_parameter(const char *parameters, const char *key)
+{
+    size_t n = strlen(key);
+    for (const char *at = strstr(parameters, key); at != NULL; at = strstr(at + 1, key)) {
+        bool begins = at == parameters || at[-1] == ' ';
+        bool ends = at[n] == '\0' || at[n] == ' ';
+        if (begins && ends) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A parameter of another rule would be without effect: say so instead of ignoring it. */
+static qr_status check_foreign_keys(const qr_deck *deck, qr_rule_kind kind)
+{
+    static const char *const keys[] = {"qualities", "samples", "q",  "epsilon", "temperature",  "dynamics",
+                                       "state_dim", "hidden",  "dt", "weights", "weight_scale", "state_scale"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        char full[64];
+        (void)snprintf(full, sizeof full, "model.%s", keys[i]);
+        if (qr_deck_was_set(deck, full) && !names_parameter(rules[kind].parameters, keys[i])) {
+            return qr_deck_complain(deck, full, "the rule %s has no such parameter (it has: %s)", rules[kind].name,
+                                    rules[kind].parameters[0] != '\0' ? rules[kind].parameters : "none");
+        }
+    }
+    return QR_OK;
+}
+
+static qr_status find_rule(const qr_deck *deck, qr_rule_kind *out)
+{
+    const char *names[QR_N_RULES];
+    for (int i = 0; i < QR_N_RULES; i++) {
+        names[i] = rules[i].name;
+        if (strcmp(deck->model.rule, rules[i].name) == 0) {
+            *out = (qr_rule_kind)i;
+            return QR_OK;
+        }
+    }
+    const char *nearest = qr_nearest_name(deck->model.rule, names, QR_N_RULES);
+    if (nearest != NULL) {
+        return qr_deck_complain(deck, "model.rule", "no rule '%s'; did you mean %s?", deck->model.rule, nearest);
+    }
+    return qr_deck_complain(deck, "model.rule", "no rule '%s'; `quorate models` lists them", deck->model.rule);
+}
+
+qr_status qr_model_check(const qr_deck *deck, qr_rule_kind *out)
+{
+    qr_rule_kind kind = QR_RULE_VOTER;
+    qr_status status = find_rule(deck, &kind);
+    if (status == QR_OK) {
+        status = check_foreign_keys(deck, kind);
+    }
+    if (status != QR_OK) {
+        return status;
+    }
+    if (kind == QR_RULE_BEST_OF_N && deck->model.qualities.n == 0) {
+        return qr_deck_complain(deck, "model.qualities", "best_of_n needs a quality for each of the %lld options",
+                                (long long)deck->agents.options);
+    }
+    if (kind == QR_RULE_POTTS) {
+        if (!(deck->model.temperature > 0.0)) {
+            return qr_deck_complain(deck, "model.temperature", "potts needs a temperature above 0");
+        }
+        if (deck->run.activation != 1.0) {
+            return qr_deck_complain(deck, "run.activation",
+                                    "potts sweeps every agent once a step; activation must be 1");
+        }
+        if (deck->model.noise != 0.0) {
+            return qr_deck_complain(deck, "model.noise", "potts has its own noise, the temperature; noise must be 0");
+        }
+        for (int64_t k = 0; k < deck->model.zealots.n; k++) {
+            if (deck->model.zealots.values[k] != 0) {
+                return qr_deck_complain(deck, "model.zealots", "potts has no zealots");
+            }
+        }
+    }
+    *out = kind;
+    return QR_OK;
+}
+
+int64_t qr_model_weight_count(const qr_deck *deck)
+{
+    if (strcmp(deck->model.rule, rules[QR_RULE_NEURAL].name) != 0) {
+        return 0;
+    }
+    int64_t d = deck->model.state_dim;
+    int64_t h = deck->model.hidden;
+    int64_t k = deck->agents.options;
+    return h * (2 * k + d) + h + d * h + d + k * d + k;
+}
+
+/* A float in [-1, 1) from 24 random bits. */
+static float signed_unit(uint32_t random)
+{
+    return (float)((int32_t)(random >> 8) - (1 << 23)) * 0x1p-23f;
+}
+
+/* Uniform with standard deviation scale / sqrt(columns), so that a unit's input does not grow with its fan-in. */
+static void seed_matrix(float *out, int64_t rows, int64_t columns, float scale, qr_draws *draws)
+{
+    float width = scale * sqrtf(3.0f / (float)columns);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        out[i] = width * signed_unit(qr_draws_next32(draws));
+    }
+}
+
+static qr_status create_neural(const qr_deck *deck, const float *weights, qr_model *model)
+{
+    int64_t d = deck->model.state_dim;
+    int64_t h = deck->model.hidden;
+    int64_t k = deck->agents.options;
+    int64_t count = qr_model_weight_count(deck);
+    qr_status status = qr_allocate((size_t)count, sizeof(float), "neural weights", (void **)&model->weights);
+    if (status != QR_OK) {
+        return status;
+    }
+    float *w1 = model->weights;
+    float *b1 = w1 + h * (2 * k + d);
+    float *w2 = b1 + h;
+    float *b2 = w2 + d * h;
+    float *wv = b2 + d;
+    float *bv = wv + k * d;
+    if (weights != NULL) {
+        memcpy(model->weights, weights, (size_t)count * sizeof(float));
+    } else {
+        float scale = (float)deck->model.weight_scale;
+        qr_draws draws;
+        qr_draws_begin(&draws, model->rule.seed, 0, 0, QR_STREAM_WEIGHTS);
+        seed_matrix(w1, h, 2 * k + d, scale, &draws);
+        seed_matrix(w2, d, h, scale, &draws);
+        seed_matrix(wv, k, d, scale, &draws);
+    }
+    model->state_dim = d;
+    model->state_scale = (float)deck->model.state_scale;
+    model->neural =
+        (qr_neural){.state_dim = (uint32_t)d,
+                    .hidden = (uint32_t)h,
+                    .n_options = (uint32_t)k,
+                    .dt = (float)deck->model.dt,
+                    .inverse_temperature = deck->model.temperature > 0.0 ? 1.0f / (float)deck->model.temperature : 0.0f,
+                    .w1 = w1,
+                    .b1 = b1,
+                    .w2 = w2,
+                    .b2 = b2,
+                    .wv = wv,
+                    .bv = bv};
+    return QR_OK;
+}
+
+/* Weights from our own expf, so that the table is the same on every machine. */
+static qr_status create_boltzmann(const qr_deck *deck, int64_t max_degree, qr_model *model)
+{
+    qr_status status =
+        qr_allocate((size_t)max_degree + 1, sizeof(uint64_t), "Boltzmann weights", (void **)&model->boltzmann);
+    if (status != QR_OK) {
+        return status;
+    }
+    float beta = 1.0f / (float)deck->model.temperature;
+    for (int64_t j = 0; j <= max_degree; j++) {
+        model->boltzmann[j] = (uint64_t)(qr_expf(-(float)j * beta) * 0x1p40f);
+    }
+    model->rule.boltzmann = model->boltzmann;
+    model->rule.boltzmann_last = max_degree;
+    return QR_OK;
+}
+
+static void set_rule(const qr_deck *deck, const qr_model_network *network, qr_model *model)
+{
+    qr_rule *rule = &model->rule;
+    rule->seed = (uint64_t)deck->run.seed;
+    rule->n_agents = network->n_agents;
+    rule->n_options = (uint32_t)deck->agents.options;
+    rule->activation = threshold(deck->run.activation);
+    rule->noise = threshold(deck->model.noise);
+    rule->samples = (uint32_t)deck->model.samples;
+    rule->q = (uint32_t)deck->model.q;
+    rule->epsilon = threshold(deck->model.epsilon);
+    rule->metropolis = deck->model.dynamics == QR_DYNAMICS_METROPOLIS ? 1u : 0u;
+    int64_t degree = network->uniform_degree;
+    if (model->kind == QR_RULE_VOTER && degree > 1 && (degree & (degree - 1)) == 0) {
+        while ((int64_t)1 << rule->choice_planes < degree) {
+            rule->choice_planes++;
+        }
+    }
+    double best = 0.0;
+    for (int64_t k = 0; k < deck->model.qualities.n; k++) {
+        best = fmax(best, deck->model.qualities.values[k]);
+    }
+    for (int64_t k = 0; k < deck->model.qualities.n; k++) {
+        double scaled = deck->model.qualities.values[k] / best * (double)QR_QUALITY_ONE;
+        rule->quality[k] = scaled < 1.0 ? 1u : (uint32_t)(scaled + 0.5);
+    }
+}
+
+/* Zealots take the first places of the permutation, option by option; shares fill the rest exactly, what rounding
+ * leaves going to the options with the largest remainders (lowest first). */
+static qr_status set_start(const qr_deck *deck, const qr_model_network *network, qr_model *model)
+{
+    int64_t n_options = deck->agents.options;
+    model->initial = (qr_initial)deck->agents.initial;
+    model->places = qr_permutation_make((uint64_t)network->n_agents, model->rule.seed);
+    for (int64_t k = 0; k < n_options; k++) {
+        int64_t here = k < deck->model.zealots.n ? deck->model.zealots.values[k] : 0;
+        if (here > network->n_agents - model->zealots) {
+            return qr_deck_complain(deck, "model.zealots", "more zealots than the %lld agents",
+                                    (long long)network->n_agents);
+        }
+        model->zealots += here;
+        model->zealot_end[k] = model->zealots;
+    }
+    if (model->initial != QR_INITIAL_SHARES) {
+        return QR_OK;
+    }
+    int64_t rest = network->n_agents - model->zealots;
+    double sum = 0.0;
+    for (int64_t k = 0; k < n_options; k++) {
+        sum += deck->agents.shares.values[k];
+    }
+    double remainder[QR_MAX_OPTIONS];
+    int64_t count[QR_MAX_OPTIONS];
+    int64_t given = 0;
+    for (int64_t k = 0; k < n_options; k++) {
+        double exact = deck->agents.shares.values[k] / sum * (double)rest;
+        count[k] = (int64_t)floor(exact);
+        remainder[k] = exact - floor(exact);
+        given += count[k];
+    }
+    for (; given < rest; given++) {
+        int64_t largest = 0;
+        for (int64_t k = 1; k < n_options; k++) {
+            largest = remainder[k] > remainder[largest] ? k : largest;
+        }
+        count[largest]++;
+        remainder[largest] = -1.0;
+    }
+    int64_t end = model->zealots;
+    for (int64_t k = 0; k < n_options; k++) {
+        end += count[k];
+        model->share_end[k] = end;
+    }
+    return QR_OK;
+}
+
+qr_status qr_model_create(const qr_deck *deck, const qr_model_network *network, const float *weights, qr_model **out)
+{
+    qr_model *model = NULL;
+    qr_status status = qr_allocate(1, sizeof *model, "the model", (void **)&model);
+    if (status != QR_OK) {
+        return status;
+    }
+    status = qr_model_check(deck, &model->kind);
+    if (status != QR_OK) {
+        goto fail;
+    }
+    set_rule(deck, network, model);
+    status = set_start(deck, network, model);
+    if (status != QR_OK) {
+        goto fail;
+    }
+    if (model->kind == QR_RULE_NEURAL) {
+        status = create_neural(deck, weights, model);
+    } else if (model->kind == QR_RULE_POTTS) {
+        model->sweeps = true;
+        if (!network->colours) {
+            status = qr_deck_complain(deck, "network.kind",
+                                      "potts sweeps independent colours, which rings and lattices have; "
+                                      "use ring, lattice2d or lattice3d");
+        } else {
+            status = create_boltzmann(deck, network->max_degree, model);
+        }
+    }
+    if (status != QR_OK) {
+        goto fail;
+    }
+    *out = model;
+    return QR_OK;
+fail:
+    qr_model_destroy(model);
+    return status;
+}
+
+void qr_model_destroy(qr_model *model)
+{
+    if (model != NULL) {
+        free(model->weights);
+        free(model->boltzmann);
+        free(model);
+    }
+}
+
+static uint8_t option_at(const int64_t *end, int64_t place)
+{
+    int k = 0;
+    while (place >= end[k]) {
+        k++;
+    }
+    return (uint8_t)k;
+}
+
+void qr_model_initial_votes(const qr_model *model, int64_t first, int64_t count, const uint8_t *file_votes,
+                            uint8_t *votes, uint64_t *frozen)
+{
+    if (frozen != NULL) {
+        memset(frozen, 0, (size_t)((count + 63) / 64) * sizeof *frozen);
+    }
+    bool needs_place = model->zealots > 0 || model->initial == QR_INITIAL_SHARES;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t agent = first + i;
+        int64_t place = needs_place ? (int64_t)qr_permutation_apply(&model->places, (uint64_t)agent) : INT64_MAX;
+        if (place < model->zealots) {
+            votes[i] = option_at(model->zealot_end, place);
+            if (frozen != NULL) {
+                frozen[i / 64] |= (uint64_t)1 << (i % 64);
+            }
+        } else if (model->initial == QR_INITIAL_SHARES) {
+            votes[i] = option_at(model->share_end, place);
+        } else if (model->initial == QR_INITIAL_FILE && file_votes != NULL) {
+            votes[i] = file_votes[i];
+        } else {
+            qr_draws draws;
+            qr_draws_begin(&draws, model->rule.seed, (uint64_t)agent, 0, QR_STREAM_INITIAL_VOTE);
+            votes[i] = (uint8_t)qr_bounded64(qr_draws_next64(&draws), model->rule.n_options);
+        }
+    }
+}
+
+void qr_model_initial_state(const qr_model *model, int64_t agent, float *x)
+{
+    qr_draws draws;
+    qr_draws_begin(&draws, model->rule.seed, (uint64_t)agent, 0, QR_STREAM_INITIAL_STATE);
+    for (int64_t d = 0; d < model->state_dim; d++) {
+        x[d] = model->state_scale * signed_unit(qr_draws_next32(&draws));
+    }
+}

@@ -1,9 +1,10 @@
 /* Jobs between a compute rank and its I/O server: fixed-size descriptors in lock-free single-producer single-consumer
- * rings, beside a slab of payload slots. Everything lies in memory that the caller provides (an MPI shared-memory window,
- * or plain memory when the server is a thread of the same process), holds no pointers, and is position independent.
+ * rings, beside a slab of payload slots. Everything lies in memory that the caller provides (an MPI shared-memory
+ * window, or plain memory when the server is a thread of the same process), holds no pointers, and is position
+ * independent.
  *
- * Slots are the credits: a producer without a free slot waits, which is the back-pressure. Every job is acknowledged once
- * with a status; a job with a known id that comes again is acknowledged and not carried out twice. */
+ * Slots are the credits: a producer without a free slot waits, which is the back-pressure. Every job is acknowledged
+ * once with a status; a job with a known id that comes again is acknowledged and not carried out twice. */
 #ifndef QR_QUEUE_QUEUE_H
 #define QR_QUEUE_QUEUE_H
 
@@ -37,18 +38,19 @@ typedef struct qr_job {
     uint32_t kind; /* qr_job_kind */
     qr_job_id id;
     int64_t step;
-    int64_t first;     /* first agent, or first row */
-    int64_t count;     /* agents, or rows */
-    int64_t bytes;     /* payload bytes in the slot */
-    int32_t slot;      /* QR_NO_SLOT: no payload */
-    int32_t flags;     /* meaning depends on the kind */
+    int64_t first; /* first agent, or first row */
+    int64_t count; /* agents, or rows */
+    int64_t bytes; /* payload bytes in the slot */
+    int32_t slot;  /* QR_NO_SLOT: no payload */
+    int32_t flags; /* meaning depends on the kind */
     int64_t arguments[4];
-    char name[24];     /* file name for QR_JOB_TEXT */
+    char name[32]; /* file name for QR_JOB_TEXT, NUL-terminated */
 } qr_job;
 
 typedef struct qr_queue_shape {
     int32_t n_slots;
-    int64_t slot_bytes; /* rounded up to 4096 by qr_queue_bytes */
+    int64_t slot_bytes; /* rounded up to 4096 */
+    uint64_t producer;  /* the high half of its jobs' ids: the compute rank's index */
 } qr_queue_shape;
 
 /* One end's handle on a queue. Filled by create/attach; holds pointers into the caller's memory, owns nothing. */
@@ -62,7 +64,9 @@ typedef struct qr_queue {
 /* Bytes of memory a queue of this shape needs, including alignment inside a block that may start anywhere. */
 size_t qr_queue_bytes(const qr_queue_shape *shape);
 
-/* The consumer or the producer (one of them, before the other attaches) sets a queue up in `memory`. */
+/* The consumer or the producer (one of them, before the other attaches) sets a queue up in `memory`; the other one
+ * attaches after a barrier of the caller's choice. Both mappings of the memory must agree modulo 64 bytes. QR_USAGE for
+ * a shape out of range, QR_INTERNAL when `bytes` is too small or the memory holds no queue. */
 qr_status qr_queue_create(void *memory, size_t bytes, const qr_queue_shape *shape, qr_queue *out);
 qr_status qr_queue_attach(void *memory, size_t bytes, qr_queue *out);
 
@@ -75,14 +79,21 @@ int32_t qr_queue_try_slot(qr_queue *queue);
  * when it is not or the time is over, or the status a failed job reported. *waited_s (may be NULL) += time spent. */
 qr_status qr_queue_wait_slot(qr_queue *queue, double timeout_s, int32_t *slot, double *waited_s);
 
+/* The payload memory of a slot: slot_bytes bytes, aligned to 4096 in the queue's own mapping. */
 void *qr_queue_slot(const qr_queue *queue, int32_t slot);
+
+/* Gives back a slot that was taken and not submitted. */
+void qr_queue_return_slot(qr_queue *queue, int32_t slot);
 
 /* Hands a job over; fills version and id. The slot belongs to the consumer until the job is acknowledged. Waits like
  * qr_queue_wait_slot when the ring is full. */
 qr_status qr_queue_submit(qr_queue *queue, qr_job *job, double timeout_s);
 
-/* Takes in acknowledgements and frees their slots, never waits. Returns the first failure reported by the consumer, with
- * its message, once; QR_OK otherwise. */
+/* Hands a job over again under the id it has; for a producer that does not know what became of it. */
+qr_status qr_queue_resubmit(qr_queue *queue, const qr_job *job, double timeout_s);
+
+/* Takes in acknowledgements and frees their slots, never waits. Returns the first failure reported by the consumer,
+ * with its message, once; QR_OK otherwise. */
 qr_status qr_queue_collect(qr_queue *queue);
 
 /* Waits until every submitted job has been acknowledged. */
@@ -90,10 +101,13 @@ qr_status qr_queue_drain(qr_queue *queue, double timeout_s);
 
 /* --- consumer's side (one thread) --- */
 
-/* Copies the oldest waiting job; false when there is none. The payload may be read until it is acknowledged. */
+/* Copies the oldest waiting job that has yet to be carried out; false when there is none. The payload may be read until
+ * it is acknowledged. Jobs that were carried out before are acknowledged with QR_OK (from the first failed one on, with
+ * that failure), malformed ones with QR_INTERNAL; neither is seen by the caller. */
 bool qr_queue_next(qr_queue *queue, qr_job *job);
 
-/* Acknowledges the job last taken, with its outcome; message is used when status is not QR_OK. */
+/* Acknowledges the job last taken, with its outcome; message is used when status is not QR_OK, and is kept for the
+ * first failure only. */
 void qr_queue_acknowledge(qr_queue *queue, const qr_job *job, qr_status status, const char *message);
 
 /* To be called at least once a second while alive; the other side watches it move. */

@@ -1,0 +1,88 @@
+/* Roles of the ranks of a job, and every MPI call that more than one part needs.
+ *
+ * Ranks of a node: the first io.ranks_per_node are I/O ranks (none when the node has a single rank), the others
+ * compute. So world rank 0 is an I/O rank wherever there is one, and it is the only rank that reads decks. Compute
+ * ranks are numbered node by node; their number is the part of the agents they own. An I/O server is an I/O rank or, on
+ * a node without one, a thread of each compute rank; servers are numbered node by node as well. Only a rank's main
+ * thread calls this. */
+#ifndef QR_COMM_COMM_H
+#define QR_COMM_COMM_H
+
+#include "backend/backend.h"
+#include "base/status.h"
+
+#include <mpi.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum qr_role { QR_ROLE_COMPUTE, QR_ROLE_IO } qr_role;
+
+/* One rank's place, known to all. */
+typedef struct qr_place_in_job {
+    int node;
+    int node_rank;
+    qr_role role;
+    int part;   /* compute ranks: which part of the agents; -1 otherwise */
+    int server; /* I/O ranks: their own number; compute ranks: the server that serves them */
+} qr_place_in_job;
+
+typedef struct qr_comm {
+    MPI_Comm world;
+    MPI_Comm node;    /* the ranks of this node, or of this emulated node */
+    MPI_Comm compute; /* MPI_COMM_NULL on I/O ranks; rank there = part */
+    int rank;
+    int size;
+    int n_nodes;
+    int n_parts;
+    int n_servers;
+    qr_place_in_job me;
+    qr_place_in_job *all; /* [size] by world rank */
+    int *world_of_part;   /* [n_parts] */
+    MPI_Op tally_op;
+    MPI_Datatype tally_type;
+    int64_t tally_options;
+} qr_comm;
+
+/* Collective over MPI_COMM_WORLD. ranks_per_node > 0 treats that many consecutive ranks of a machine as a node of their
+ * own. QR_ENVIRONMENT when no compute rank would be left. */
+qr_status qr_comm_create(int64_t ranks_per_node, int64_t io_ranks_per_node, qr_comm **out);
+void qr_comm_destroy(qr_comm *comm);
+
+/* True when this compute rank runs its I/O server as a thread. */
+bool qr_comm_serves_itself(const qr_comm *comm);
+
+/* Collective over `group`: the gravest outcome of all ranks becomes everybody's, with the message of the lowest rank
+ * that had it. The message is set on every rank. */
+qr_status qr_comm_agree(MPI_Comm group, qr_status mine);
+
+/* A qr_edge_exchange over the compute ranks; comm is borrowed. */
+qr_edge_exchange qr_comm_edge_exchange(qr_comm *comm);
+
+/* From world rank 0 to every compute rank: its share of `items` (elements of item_bytes, grouped by part,
+ * counts[n_parts]). Collective over the world; items and counts are read on rank 0 only. On compute ranks *mine is
+ * malloc'd. */
+qr_status qr_comm_scatter(qr_comm *comm, const void *items, const int64_t *counts, size_t item_bytes, void **mine,
+                          int64_t *n_mine);
+
+/* What ranks tell each other with every reduction, summed over the compute ranks. */
+typedef struct qr_notes {
+    int64_t stop_signal;  /* ranks that were asked to stop */
+    int64_t failed;       /* ranks on which something failed */
+    int64_t snapshot_due; /* set by part 0 when its clock says so */
+    int64_t series_due;
+} qr_notes;
+
+/* Sums votes and notes, takes the maximum of leaders, over all compute ranks, in one message. Collective over compute.
+ */
+qr_status qr_comm_reduce(qr_comm *comm, int64_t n_options, qr_tally *tally, qr_notes *notes);
+
+/* Exchanges halo votes with every peer part: host buffers through MPI. Buffers are made once. */
+typedef struct qr_halo_exchange qr_halo_exchange;
+qr_status qr_halo_exchange_create(qr_comm *comm, const qr_network *network, const qr_backend_ops *ops,
+                                  qr_backend *backend, qr_halo_exchange **out);
+void qr_halo_exchange_destroy(qr_halo_exchange *exchange);
+qr_status qr_halo_exchange_run(qr_halo_exchange *exchange);
+/* Bytes sent by this rank in one exchange. */
+int64_t qr_halo_exchange_bytes(const qr_halo_exchange *exchange);
+
+#endif

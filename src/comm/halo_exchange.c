@@ -1,0 +1,151 @@
+#include "comm/comm.h"
+
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TAG_HALO = 12, MAX_MESSAGE_BYTES = 1 << 30 };
+
+struct qr_halo_exchange {
+    qr_comm *comm;
+    const qr_network *network;
+    const qr_backend_ops *ops;
+    qr_backend *backend;
+    unsigned char **send; /* [n_peers] */
+    unsigned char **recv; /* [n_peers] */
+    int64_t *send_bytes;
+    int64_t *recv_bytes;
+    MPI_Request *requests;
+    int n_requests;
+    int max_requests;
+    int64_t bytes_sent;
+};
+
+static int pieces_of(int64_t bytes)
+{
+    return (int)((bytes + MAX_MESSAGE_BYTES - 1) / MAX_MESSAGE_BYTES);
+}
+
+void qr_halo_exchange_destroy(qr_halo_exchange *exchange)
+{
+    if (exchange == NULL) {
+        return;
+    }
+    for (int i = 0; i < exchange->network->halo.n_peers; i++) {
+        if (exchange->send != NULL) {
+            free(exchange->send[i]);
+        }
+        if (exchange->recv != NULL) {
+            free(exchange->recv[i]);
+        }
+    }
+    free(exchange->send);
+    free(exchange->recv);
+    free(exchange->send_bytes);
+    free(exchange->recv_bytes);
+    free(exchange->requests);
+    free(exchange);
+}
+
+/* Buffers a word larger than the message, because bits are copied a word at a time. */
+static qr_status make_buffers(qr_halo_exchange *exchange)
+{
+    const qr_halo *halo = &exchange->network->halo;
+    for (int i = 0; i < halo->n_peers; i++) {
+        const qr_halo_peer *peer = &halo->peers[i];
+        exchange->send_bytes[i] = exchange->ops->halo_bytes(exchange->backend, peer->send_count);
+        exchange->recv_bytes[i] = exchange->ops->halo_bytes(exchange->backend, peer->recv_count);
+        qr_status status =
+            qr_allocate((size_t)exchange->send_bytes[i] + 8, 1, "halo message", (void **)&exchange->send[i]);
+        if (status == QR_OK && peer->peer != exchange->comm->me.part) {
+            status = qr_allocate((size_t)exchange->recv_bytes[i] + 8, 1, "halo message", (void **)&exchange->recv[i]);
+            exchange->bytes_sent += exchange->send_bytes[i];
+        }
+        if (status != QR_OK) {
+            return status;
+        }
+        exchange->max_requests += pieces_of(exchange->send_bytes[i]) + pieces_of(exchange->recv_bytes[i]);
+    }
+    return qr_allocate((size_t)exchange->max_requests, sizeof(MPI_Request), "halo requests",
+                       (void **)&exchange->requests);
+}
+
+qr_status qr_halo_exchange_create(qr_comm *comm, const qr_network *network, const qr_backend_ops *ops,
+                                  qr_backend *backend, qr_halo_exchange **out)
+{
+    qr_halo_exchange *exchange = NULL;
+    size_t n = (size_t)network->halo.n_peers;
+    qr_status status = qr_allocate(1, sizeof *exchange, "halo exchange", (void **)&exchange);
+    if (status != QR_OK) {
+        return status;
+    }
+    exchange->comm = comm;
+    exchange->network = network;
+    exchange->ops = ops;
+    exchange->backend = backend;
+    status = qr_allocate(n, sizeof(void *), "halo exchange", (void **)&exchange->send);
+    if (status == QR_OK) {
+        status = qr_allocate(n, sizeof(void *), "halo exchange", (void **)&exchange->recv);
+    }
+    if (status == QR_OK) {
+        status = qr_allocate(n, sizeof(int64_t), "halo exchange", (void **)&exchange->send_bytes);
+    }
+    if (status == QR_OK) {
+        status = qr_allocate(n, sizeof(int64_t), "halo exchange", (void **)&exchange->recv_bytes);
+    }
+    if (status == QR_OK) {
+        status = make_buffers(exchange);
+    }
+    if (status != QR_OK) {
+        qr_halo_exchange_destroy(exchange);
+        return status;
+    }
+    *out = exchange;
+    return QR_OK;
+}
+
+static void start(qr_halo_exchange *exchange, bool send, unsigned char *buffer, int64_t bytes, int peer)
+{
+    for (int64_t done = 0; done < bytes; done += MAX_MESSAGE_BYTES) {
+        int now = (int)(bytes - done < MAX_MESSAGE_BYTES ? bytes - done : MAX_MESSAGE_BYTES);
+        MPI_Request *request = &exchange->requests[exchange->n_requests++];
+        if (send) {
+            MPI_Isend(buffer + done, now, MPI_BYTE, peer, TAG_HALO, exchange->comm->compute, request);
+        } else {
+            MPI_Irecv(buffer + done, now, MPI_BYTE, peer, TAG_HALO, exchange->comm->compute, request);
+        }
+    }
+}
+
+qr_status qr_halo_exchange_run(qr_halo_exchange *exchange)
+{
+    const qr_halo *halo = &exchange->network->halo;
+    int self = exchange->comm->me.part;
+    qr_status status = QR_OK;
+    exchange->n_requests = 0;
+    for (int i = 0; i < halo->n_peers; i++) {
+        if (halo->peers[i].peer != self) {
+            start(exchange, false, exchange->recv[i], exchange->recv_bytes[i], halo->peers[i].peer);
+        }
+    }
+    for (int i = 0; i < halo->n_peers; i++) {
+        qr_status packed = exchange->ops->halo_pack(exchange->backend, &halo->peers[i], exchange->send[i]);
+        status = status == QR_OK ? packed : status;
+        if (halo->peers[i].peer != self) {
+            start(exchange, true, exchange->send[i], exchange->send_bytes[i], halo->peers[i].peer);
+        }
+    }
+    MPI_Waitall(exchange->n_requests, exchange->requests, MPI_STATUSES_IGNORE);
+    for (int i = 0; i < halo->n_peers; i++) {
+        const unsigned char *message = halo->peers[i].peer == self ? exchange->send[i] : exchange->recv[i];
+        qr_status placed = exchange->ops->halo_place(exchange->backend, &halo->peers[i], message);
+        status = status == QR_OK ? placed : status;
+    }
+    return status;
+}
+
+int64_t qr_halo_exchange_bytes(const qr_halo_exchange *exchange)
+{
+    return exchange->bytes_sent;
+}

@@ -1,6 +1,6 @@
-/* Edge lists in SNAP form: two integer ids a line, separated by blanks or tabs; '#' or '%' begin a comment line; further
- * columns are ignored; plain or gzip. Ids are arbitrary non-negative 63-bit integers and are renumbered 0..n-1 in
- * ascending order. Opens no file itself: it reads through a callback, so that I/O ranks alone touch files. */
+/* Edge lists in SNAP form: two integer ids a line, separated by blanks or tabs; '#' or '%' begin a comment line;
+ * further columns are ignored; plain or gzip. Ids are arbitrary non-negative 63-bit integers and are renumbered 0..n-1
+ * in ascending order. Opens no file itself: it reads through a callback, so that I/O ranks alone touch files. */
 #ifndef QR_NETWORK_EDGE_FILE_H
 #define QR_NETWORK_EDGE_FILE_H
 

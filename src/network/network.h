@@ -1,14 +1,30 @@
 /* Who sees whom.
  *
- * A network is known to each compute rank only where its own agents are concerned. Votes of other ranks' agents that own
- * agents see are the halo. A rank's votes lie in one view: [halo before | own agents | halo after]; neighbour lists and
- * lattice offsets count in view positions. Complete networks have no halo: agents there see the global tally.
+ * A network is known to each compute rank only where its own agents are concerned. Votes of other ranks' agents that
+ * own agents see are the halo. A rank's votes lie in one view: [halo before | own agents | halo after]; neighbour lists
+ * and lattice offsets count in view positions. Complete networks have no halo: agents there see the global tally.
  *
- *   lattice, ring   no edges are stored; halo = the ids just before and just after the own block (wrapping around)
- *   lists           compressed rows of view positions; halo after = remote neighbours in ascending id, halo before = 0
+ *   lattice, ring   no edges are stored; halo = the ids just before and just after the own block (wrapping around):
+ *                   view position v holds agent (own.first - before + v) mod N. `before` is a multiple of 64, so that
+ * own agents start at a word of a bit-packed view. Halos of a tiny lattice may wrap onto the own block, or around the
+ * lattice several times; then several view positions hold the same agent. lists           compressed rows of view
+ * positions; halo after = remote neighbours in ascending id, halo before = 0
  *
  * Neighbours of an agent are always visited in a fixed order (lattice: ascending (dz, dy, dx) of the neighbourhood,
- * open borders leave out what is missing; ring: -k/2..-1, +1..+k/2; lists: ascending id), whatever the number of ranks. */
+ * open borders leave out what is missing; ring: -k/2..-1, +1..+k/2; lists: ascending id), whatever the number of ranks.
+ * A periodic axis of size 2 has the same agent on both sides; it is visited, and counts, twice.
+ *
+ * Random graphs are made from network.seed alone, each part making the edges of its own agents:
+ *
+ *   random_regular  union of random Hamiltonian cycles (and a matching for odd degree), mended where two of them share
+ * an edge: simple and exactly regular, asymptotically as good as uniform (Kim and Wormald 2001). Small and dense
+ * graphs: a circulant graph shuffled by random edge switches. erdos_renyi     every pair with probability mean_degree /
+ * (n - 1), independently (Gilbert 1959) small_world     Watts and Strogatz 1998, all edges rewired at once: each of the
+ * k/2 edges that an agent starts on the ring moves, with probability `rewire`, to a uniform agent other than itself,
+ * those k/2 and its other moved edges. Edges that coincide are kept once, so that about k^2/N of an agent's edges are
+ * lost. scale_free      Barabasi and Albert 1999 from a complete graph of attach + 1 agents, communication-free after
+ * Sanders and Schulz 2016. Targets that an agent draws twice are kept once, so that a few edges near the oldest agents
+ * are lost. */
 #ifndef QR_NETWORK_NETWORK_H
 #define QR_NETWORK_NETWORK_H
 
@@ -102,14 +118,15 @@ typedef struct qr_network {
 } qr_network;
 
 /* Moves edges to the parts that asked for them; supplied by whoever can talk to other parts. Collective over parts.
- * send: edges grouped by target part, counts[n_parts]. *recv is malloc'd, edges in ascending source part. */
+ * send: edges grouped by target part (the own one too), counts[n_parts]. *recv is malloc'd, edges in ascending source
+ * part. A part that fails between two exchanges does not enter the next one: its caller must end the others. */
 typedef struct qr_edge_exchange {
     void *context;
     qr_status (*exchange)(void *context, const qr_edge *send, const int64_t *counts, qr_edge **recv, int64_t *n_recv);
 } qr_edge_exchange;
 
 /* Checks every network key against the others and agents.count; complains with the key's place. For edge lists
- * n_agents stays 0 until the file has been read. */
+ * n_agents stays 0 until the file has been read; its reader then compares agents.count, where it is set. */
 qr_status qr_network_spec_from_deck(const qr_deck *deck, qr_network_spec *out);
 
 /* Builds part `part` of `n_parts` of a network that needs no file. Collective over parts when `exchange` is used
@@ -130,16 +147,17 @@ bool qr_network_is_lattice(qr_network_kind kind);
 /* Number of neighbours of an agent away from borders: ring degree, 4/8, 6/26; 0 for other kinds. */
 int qr_lattice_degree(const qr_network_spec *spec);
 
-/* View positions of the neighbours of own agent `index` (0-based in the block) of a ring or lattice, in the fixed order.
- * out: [qr_lattice_degree] int64_t, or [degree] for a ring. Returns how many there are. */
+/* View positions of the neighbours of own agent `index` (0-based in the block) of a ring or lattice, in the fixed
+ * order. out: [qr_lattice_degree] int64_t, or [degree] for a ring. Returns how many there are. */
 int64_t qr_lattice_neighbours(const qr_network *network, int64_t index, int64_t *out);
 
-/* Independent colours for sequential sweeps of a ring or lattice: no two neighbours share one. Number of colours, and the
- * colour of an agent (global id). */
+/* Independent colours for sequential sweeps of a ring or lattice: no two neighbours share one. Number of colours, and
+ * the colour of an agent (global id). */
 int qr_lattice_colours(const qr_network_spec *spec);
 int qr_lattice_colour(const qr_network_spec *spec, int64_t agent);
 
-/* Bytes a part of the network will need for edges and halo lists, as an estimate for --dry-run. */
+/* Bytes a part of the network will need for edges and halo lists while it is built, as an estimate for --dry-run. An
+ * edge list whose file has not been read counts nothing. */
 int64_t qr_network_bytes_estimate(const qr_network_spec *spec, int n_parts);
 
 #endif

@@ -3,10 +3,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+static bool result_wanted = true;
 static bool info_wanted = true;
 
 void qr_log_configure(bool prints_info, bool quiet)
 {
+    result_wanted = prints_info;
     info_wanted = prints_info && !quiet;
 }
 
@@ -21,6 +23,17 @@ static void print_line(FILE *out, const char *prefix, const char *format, va_lis
     (void)vsnprintf(line, sizeof line, format, args);
     (void)fprintf(out, "%s%s\n", prefix, line);
     (void)fflush(out);
+}
+
+void qr_result(const char *format, ...)
+{
+    if (!result_wanted) {
+        return;
+    }
+    va_list args;
+    va_start(args, format);
+    print_line(stdout, "", format, args);
+    va_end(args);
 }
 
 void qr_info(const char *format, ...)

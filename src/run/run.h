@@ -1,0 +1,34 @@
+/* A run from deck to results: the engine that ties deck, network, model, backend, communication and I/O together. */
+#ifndef QR_RUN_RUN_H
+#define QR_RUN_RUN_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+
+typedef struct qr_run_options {
+    const char *deck_path;
+    const char *const *overrides; /* "key=value" */
+    int n_overrides;
+    bool dry_run; /* validate, say what would be needed, stop */
+    bool quiet;
+} qr_run_options;
+
+/* How a run ended, beyond its status. */
+typedef struct qr_run_outcome {
+    bool speaks;     /* this rank is the one to print the error, so that a job has one message */
+    bool must_abort; /* another rank no longer answers: leave by MPI_Abort, an orderly end would wait for it */
+    bool exit_fast;  /* a file library is in a state in which its clean-up at exit may crash: leave by _exit */
+} qr_run_outcome;
+
+/* Collective over MPI_COMM_WORLD, after MPI_Init_thread. Every rank returns the same status. */
+qr_status qr_run(const qr_run_options *options, qr_run_outcome *outcome);
+
+/* Reads and checks a deck with everything that needs no ranks and no files but the deck: for `quorate check`. *text is the
+ * resolved deck, malloc'd. */
+qr_status qr_check_deck(const qr_run_options *options, char **text);
+
+/* QR_ENVIRONMENT when the processor lacks an instruction that the answers depend on. */
+qr_status qr_check_processor(void);
+
+#endif

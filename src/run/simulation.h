@@ -1,0 +1,114 @@
+/* What one rank of a run holds; private to src/run. */
+#ifndef QR_RUN_SIMULATION_H
+#define QR_RUN_SIMULATION_H
+
+#include "backend/backend.h"
+#include "base/timer.h"
+#include "comm/comm.h"
+#include "consensus/consensus.h"
+#include "deck/deck.h"
+#include "io/io.h"
+#include "network/network.h"
+#include "queue/queue.h"
+#include "run/run.h"
+
+/* A compute rank's side of the results: its queue to the I/O server, and rows not handed over yet. */
+typedef struct qr_results {
+    qr_queue queue;
+    bool attached;
+    double timeout_s;
+    double waited_s;     /* for slots */
+    int64_t n_options;
+    int32_t series_slot; /* QR_NO_SLOT: none open */
+    int64_t series_rows; /* in the open slot */
+    double series_since; /* when its first row was written */
+    int64_t snapshots;
+} qr_results;
+
+typedef struct qr_simulation {
+    const qr_run_options *options;
+    qr_deck *deck;
+    char *used_text; /* the resolved deck, with version */
+    qr_comm *comm;
+    qr_network_spec spec;
+    qr_network_facts facts;
+    qr_model *model;     /* compute ranks only, from here on */
+    qr_network *network;
+    const qr_backend_ops *ops;
+    qr_backend *backend;
+    qr_halo_exchange *exchange;
+    int threads;
+    qr_results results;
+    qr_timers timers;
+    double started_s;
+    qr_tally tally;
+    qr_consensus consensus;
+    int64_t step;         /* last step done */
+    int stop_signal;      /* 0: none */
+    char state_hash[33];
+    qr_io_server *server; /* I/O ranks, and compute ranks that serve themselves */
+    qr_io_thread *server_thread;
+    qr_queue *server_queues; /* [n_server_queues] consumer ends */
+    int n_server_queues;
+    qr_io_totals io_totals;
+    MPI_Win window;         /* shared memory of the queues; MPI_WIN_NULL with a thread */
+    void *queue_memory;     /* the same with a thread */
+} qr_simulation;
+
+/* setup.c: deck to backend, collective, all ranks agree after each stage. */
+qr_status qr_simulation_read_deck(qr_simulation *simulation);
+qr_status qr_simulation_check(qr_simulation *simulation);
+qr_status qr_simulation_build(qr_simulation *simulation);
+void qr_simulation_clear(qr_simulation *simulation);
+
+/* files.c: what comes from files, read by world rank 0 and handed to the parts that need it. Collective over the world. */
+qr_status qr_simulation_read_edges(qr_simulation *simulation, qr_edge **mine, int64_t *n_mine);
+qr_status qr_simulation_read_initial(qr_simulation *simulation, uint8_t **mine);
+qr_status qr_simulation_read_weights(qr_simulation *simulation, float **weights);
+
+/* estimate.c: memory a rank would need; prints the plan of a dry run. */
+int64_t qr_estimate_part_bytes(const qr_simulation *simulation, const qr_model *model, int part);
+qr_status qr_check_memory(const qr_simulation *simulation, const qr_model *model);
+void qr_print_plan(const qr_simulation *simulation, const qr_model *model);
+
+/* servers.c: queues and I/O servers. Collective over the world. */
+qr_status qr_servers_create(qr_simulation *simulation);
+qr_status qr_servers_start_thread(qr_simulation *simulation);
+void qr_servers_clear(qr_simulation *simulation);
+
+/* results.c: a compute rank hands over output. */
+qr_status qr_results_open(qr_simulation *simulation);
+qr_status qr_results_series(qr_simulation *simulation, int64_t winner);
+qr_status qr_results_snapshot(qr_simulation *simulation);
+qr_status qr_results_text(qr_simulation *simulation, const char *name, qr_text_mode mode, const char *text);
+qr_status qr_results_poll(qr_simulation *simulation);
+qr_status qr_results_finish(qr_simulation *simulation);
+
+/* engine.c: the step loop of the compute ranks. Collective over compute. */
+qr_status qr_engine_run(qr_simulation *simulation);
+
+/* state_hash.c: collective over compute; text: 33 bytes, set on part 0. */
+qr_status qr_state_hash(qr_simulation *simulation, char *text);
+
+/* report.c */
+typedef struct qr_progress {
+    double every_s;
+    double last_s;
+    int64_t last_step;
+    bool terminal;
+} qr_progress;
+qr_progress qr_progress_begin(const qr_simulation *simulation);
+qr_status qr_progress_show(qr_progress *progress, qr_simulation *simulation, bool last);
+void qr_report_start(const qr_simulation *simulation);
+qr_status qr_report_summary(qr_simulation *simulation);
+void qr_report_end(qr_simulation *simulation); /* collective over the world */
+
+/* signals.c: 0, or the number of the signal that asked this process to stop. */
+void qr_signals_install(void);
+int qr_signals_received(void);
+
+/* machine.c: cores this process may use; bytes of memory of the machine. */
+int qr_machine_cores(void);
+int64_t qr_machine_memory(void);
+
+#endif

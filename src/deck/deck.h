@@ -15,6 +15,12 @@
 
 enum { QR_MAX_OPTIONS = 256, QR_MAX_DIMENSIONS = 3 };
 
+/* A longer text is refused as a deck before anything else is looked at. */
+enum { QR_DECK_MAX_BYTES = 1 << 20 };
+
+/* The largest denominator of a fraction: agents (up to 10^12) times it stays within 64 bits. */
+enum { QR_FRACTION_MAX_DEN = 1000000 };
+
 typedef enum qr_stop { QR_STOP_CONSENSUS, QR_STOP_STEPS } qr_stop;
 typedef enum qr_initial { QR_INITIAL_UNIFORM, QR_INITIAL_SHARES, QR_INITIAL_FILE } qr_initial;
 typedef enum qr_dynamics { QR_DYNAMICS_HEAT_BATH, QR_DYNAMICS_METROPOLIS } qr_dynamics;
@@ -62,7 +68,7 @@ typedef struct qr_deck {
         int64_t seed;
         int64_t steps;
         double activation;
-        int stop;             /* qr_stop */
+        int stop;              /* qr_stop */
         double progress_every; /* seconds */
     } run;
     struct {
@@ -94,13 +100,13 @@ typedef struct qr_deck {
         qr_list_int size;
         int neighbours; /* qr_neighbourhood */
         bool periodic;
-        int64_t degree;      /* ring, random_regular, small_world: neighbours of each agent */
-        double mean_degree;  /* erdos_renyi */
-        double rewire;       /* small_world */
-        int64_t attach;      /* scale_free: edges a new agent brings */
-        char *file;          /* edge_list */
-        bool directed;       /* edge_list */
-        int64_t seed;        /* -1: run.seed */
+        int64_t degree;     /* ring, random_regular, small_world: neighbours of each agent */
+        double mean_degree; /* erdos_renyi */
+        double rewire;      /* small_world */
+        int64_t attach;     /* scale_free: edges a new agent brings */
+        char *file;         /* edge_list */
+        bool directed;      /* edge_list */
+        int64_t seed;       /* -1: run.seed */
     } network;
     struct {
         qr_fraction quorum;
@@ -124,8 +130,8 @@ typedef struct qr_deck {
         char *directory;
         qr_interval series_every;
         qr_interval snapshot_every;
-        double flush_every;   /* seconds */
-        int64_t compression;  /* deflate level of HDF5's own filter, 0 = off */
+        double flush_every;  /* seconds */
+        int64_t compression; /* deflate level of HDF5's own filter, 0 = off */
         bool overwrite;
     } output;
 

@@ -1,0 +1,117 @@
+/* Decks and keys as text for people: the resolved deck, and the table of keys. */
+#include "deck/deck.h"
+
+#include "base/memory.h"
+#include "deck/origins.h"
+#include "deck/text.h"
+#include "deck/value.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { COMMENT_COLUMN = 40, VALUE_BYTES = 16384 };
+
+typedef struct text_buffer {
+    char *text;
+    size_t used;
+    size_t capacity;
+} text_buffer;
+
+static qr_status add(text_buffer *out, const char *format, ...) QR_PRINTF(2, 3);
+
+static qr_status add(text_buffer *out, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (n < 0) {
+        return qr_error(QR_INTERNAL, "a line of the deck could not be formatted");
+    }
+    void *text = out->text;
+    qr_status status = qr_grow(&text, &out->capacity, out->used + (size_t)n + 1, 1, "the resolved deck");
+    if (status != QR_OK) {
+        return status;
+    }
+    out->text = text;
+    va_start(args, format);
+    (void)vsnprintf(out->text + out->used, (size_t)n + 1, format, args);
+    va_end(args);
+    out->used += (size_t)n;
+    return QR_OK;
+}
+
+static void describe_origin(const qr_deck *deck, const qr_key *key, char *out, size_t size)
+{
+    const qr_origin *origin = &deck->origins->of[key - qr_keys];
+    char name[512];
+    if (origin->derived) {
+        (void)snprintf(out, size, "derived");
+    } else if (origin->kind == QR_ORIGIN_DEFAULT) {
+        (void)snprintf(out, size, "default");
+    } else if (origin->kind == QR_ORIGIN_OVERRIDE) {
+        (void)snprintf(out, size, "--set");
+    } else {
+        (void)snprintf(out, size, "%s:%d", qr_text_escape(deck->name, strlen(deck->name), name, sizeof name),
+                       origin->line);
+    }
+}
+
+static qr_status add_key(text_buffer *out, const qr_deck *deck, const qr_key *key, char *value)
+{
+    char origin[640];
+    describe_origin(deck, key, origin, sizeof origin);
+    (void)qr_value_format(key, deck, value, VALUE_BYTES);
+    const char *field = strchr(key->name, '.') + 1;
+    int width = COMMENT_COLUMN - (int)strlen(field) - 4;
+    return add(out, "  %s: %-*s  # %s%s%s\n", field, width > 0 ? width : 0, value, key->unit != NULL ? key->unit : "",
+               key->unit != NULL ? "; " : "", origin);
+}
+
+qr_status qr_deck_dump(const qr_deck *deck, char **out)
+{
+    text_buffer buffer = {NULL, 0, 0};
+    void *value = NULL;
+    qr_status status = qr_allocate(VALUE_BYTES, 1, "a deck value", &value);
+    size_t section = 0;
+    for (size_t i = 0; i < qr_n_keys && status == QR_OK; i++) {
+        const char *name = qr_keys[i].name;
+        size_t n = strcspn(name, ".");
+        if (i == 0 || n != section || strncmp(name, qr_keys[i - 1].name, n) != 0) {
+            status = add(&buffer, "%s%.*s:\n", i > 0 ? "\n" : "", (int)n, name);
+            section = n;
+        }
+        if (status == QR_OK) {
+            status = add_key(&buffer, deck, &qr_keys[i], value);
+        }
+    }
+    free(value);
+    if (status != QR_OK) {
+        free(buffer.text);
+        return status;
+    }
+    *out = buffer.text;
+    return QR_OK;
+}
+
+int qr_deck_print_keys(FILE *out, const char *prefix)
+{
+    int count = 0;
+    for (size_t i = 0; i < qr_n_keys; i++) {
+        const qr_key *key = &qr_keys[i];
+        if (strncmp(key->name, prefix, strlen(prefix)) != 0) {
+            continue;
+        }
+        char bounds[512];
+        qr_value_describe_bounds(key, bounds, sizeof bounds);
+        const char *standard = key->standard == NULL      ? "results/<deck>"
+                               : key->standard[0] == '\0' ? "\"\""
+                                                          : key->standard;
+        (void)fprintf(out, "%-22s  %-21s  default %-14s  %s%s\n", key->name, qr_key_type_name(key->type), standard,
+                      key->has_auto ? "auto, " : "", bounds);
+        (void)fprintf(out, "%-22s  %s\n", "", key->doc);
+        count++;
+    }
+    return count;
+}

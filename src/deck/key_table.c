@@ -1,0 +1,247 @@
+#include "deck/key_table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const stops[] = {[QR_STOP_CONSENSUS] = "consensus", [QR_STOP_STEPS] = "steps"};
+static const char *const initials[] = {
+    [QR_INITIAL_UNIFORM] = "uniform", [QR_INITIAL_SHARES] = "shares", [QR_INITIAL_FILE] = "file"};
+static const char *const dynamics[] = {[QR_DYNAMICS_HEAT_BATH] = "heat_bath", [QR_DYNAMICS_METROPOLIS] = "metropolis"};
+static const char *const network_kinds[] = {[QR_NETWORK_COMPLETE] = "complete",
+                                            [QR_NETWORK_RING] = "ring",
+                                            [QR_NETWORK_LATTICE2D] = "lattice2d",
+                                            [QR_NETWORK_LATTICE3D] = "lattice3d",
+                                            [QR_NETWORK_RANDOM_REGULAR] = "random_regular",
+                                            [QR_NETWORK_ERDOS_RENYI] = "erdos_renyi",
+                                            [QR_NETWORK_SMALL_WORLD] = "small_world",
+                                            [QR_NETWORK_SCALE_FREE] = "scale_free",
+                                            [QR_NETWORK_EDGE_LIST] = "edge_list"};
+static const char *const neighbourhoods[] = {[QR_VON_NEUMANN] = "von_neumann", [QR_MOORE] = "moore"};
+static const char *const backends[] = {[QR_BACKEND_AUTO] = "auto", [QR_BACKEND_CPU] = "cpu"};
+static const char *const exchanges[] = {[QR_EXCHANGE_AUTO] = "auto", [QR_EXCHANGE_MPI_HOST] = "mpi-host"};
+
+#define MILLION  INT64_C(1000000)
+#define TRILLION INT64_C(1000000000000)
+#define DAY_S    86400.0
+
+#define KEY(key_type, section, field)                                                                                  \
+    .name = #section "." #field, .type = QR_KEY_##key_type, .offset = offsetof(qr_deck, section.field)
+#define CHOICES(array) .choices = (array), .n_choices = (int)(sizeof(array) / sizeof(array)[0])
+#define AUTO(value)    .has_auto = true, .auto_value = (value)
+
+/* clang-format off */
+const qr_key qr_keys[] = {
+    {KEY(TEXT, run, title), .standard = "", .doc = "What the run is called in plots and tables"},
+    {KEY(INT, run, seed), .standard = "1", .least = 0, .most = INT64_MAX, .doc = "Seed of every random number"},
+    {KEY(INT, run, steps), .unit = "steps", .standard = "1000", .least = 1, .most = TRILLION,
+     .doc = "The run ends after this many steps at the latest"},
+    {KEY(REAL, run, activation), .standard = "1", .low = 0, .above_low = true, .high = 1,
+     .doc = "Probability that an agent updates in a step"},
+    {KEY(CHOICE, run, stop), .standard = "consensus", CHOICES(stops),
+     .doc = "Stop at the decision, or go on to the last step"},
+    {KEY(DURATION, run, progress_every), .standard = "1 s", .low = 0, .high = DAY_S,
+     .doc = "Time between progress lines"},
+
+    {KEY(INT, agents, count), .unit = "agents", .standard = "auto", .least = 1, .most = TRILLION, AUTO(0),
+     .doc = "How many agents; auto takes it from the network's size or file"},
+    {KEY(INT, agents, options), .standard = "2", .least = 2, .most = QR_MAX_OPTIONS,
+     .doc = "How many options the agents vote on"},
+    {KEY(CHOICE, agents, initial), .standard = "uniform", CHOICES(initials),
+     .doc = "First votes: drawn uniformly, in given shares, or read from a file"},
+    {KEY(REALS, agents, shares), .standard = "[]", .low = 0, .high = 1e15, .max_items = QR_MAX_OPTIONS,
+     .doc = "Weight of each option among the first votes (initial: shares); need not sum to 1"},
+    {KEY(TEXT, agents, file), .standard = "", .doc = "HDF5 file with the first votes (initial: file)"},
+
+    {KEY(TEXT, model, rule), .standard = "voter", .needs_text = true,
+     .doc = "How an agent votes; `quorate models` lists the rules"},
+    {KEY(REALS, model, qualities), .standard = "[]", .low = 0, .above_low = true, .high = 1e15,
+     .max_items = QR_MAX_OPTIONS, .doc = "best_of_n: quality of each option"},
+    {KEY(REAL, model, noise), .standard = "0", .low = 0, .high = 1,
+     .doc = "Probability that an update adopts a random option instead"},
+    {KEY(INTS, model, zealots), .unit = "agents", .standard = "[]", .least = 0, .most = TRILLION,
+     .max_items = QR_MAX_OPTIONS, .doc = "For each option, agents that hold it for ever"},
+    {KEY(INT, model, samples), .unit = "neighbours", .standard = "0", .least = 0, .most = 1000,
+     .doc = "majority: neighbours asked, drawn with repetition; 0 asks all"},
+    {KEY(INT, model, q), .unit = "neighbours", .standard = "4", .least = 1, .most = 1000,
+     .doc = "q_voter: neighbours that must agree"},
+    {KEY(REAL, model, epsilon), .standard = "0", .low = 0, .high = 1,
+     .doc = "q_voter: probability to change all the same when they disagree"},
+    {KEY(REAL, model, temperature), .standard = "1", .low = 0, .high = 1e9,
+     .doc = "potts: temperature in units of J/k_B; neural: of the softmax, 0 = argmax"},
+    {KEY(CHOICE, model, dynamics), .standard = "heat_bath", CHOICES(dynamics), .doc = "potts: how a new vote is drawn"},
+    {KEY(INT, model, state_dim), .unit = "float32", .standard = "64", .least = 1, .most = 1024,
+     .doc = "neural: state of each agent"},
+    {KEY(INT, model, hidden), .unit = "units", .standard = "64", .least = 1, .most = 4096,
+     .doc = "neural: width of the hidden layer"},
+    {KEY(REAL, model, dt), .standard = "0.1", .low = 0, .above_low = true, .high = 100,
+     .doc = "neural: time step of the state"},
+    {KEY(TEXT, model, weights), .standard = "", .doc = "neural: HDF5 file with the shared weights; empty = seeded"},
+    {KEY(REAL, model, weight_scale), .standard = "1", .low = 0, .high = MILLION,
+     .doc = "neural: seeded weights have this standard deviation over sqrt(fan-in)"},
+    {KEY(REAL, model, state_scale), .standard = "1", .low = 0, .high = MILLION,
+     .doc = "neural: size of the first states"},
+
+    {KEY(CHOICE, network, kind), .standard = "complete", CHOICES(network_kinds), .doc = "Who sees whom"},
+    {KEY(INTS, network, size), .unit = "agents", .standard = "[]", .least = 1, .most = TRILLION,
+     .max_items = QR_MAX_DIMENSIONS, .doc = "lattices: extent in each dimension, fastest last"},
+    {KEY(CHOICE, network, neighbours), .standard = "von_neumann", CHOICES(neighbourhoods),
+     .doc = "lattices: nearest along the axes, or with the diagonals"},
+    {KEY(BOOL, network, periodic), .standard = "true", .doc = "lattices, ring: the far ends are neighbours"},
+    {KEY(INT, network, degree), .unit = "neighbours", .standard = "4", .least = 1, .most = MILLION,
+     .doc = "ring, random_regular, small_world: neighbours of each agent"},
+    {KEY(REAL, network, mean_degree), .unit = "neighbours", .standard = "8", .low = 0, .high = MILLION,
+     .doc = "erdos_renyi: neighbours of an agent on average"},
+    {KEY(REAL, network, rewire), .standard = "0.1", .low = 0, .high = 1,
+     .doc = "small_world: probability that an edge is rewired"},
+    {KEY(INT, network, attach), .unit = "edges", .standard = "4", .least = 1, .most = 10000,
+     .doc = "scale_free: edges that each new agent brings"},
+    {KEY(TEXT, network, file), .standard = "", .doc = "edge_list: file of pairs of ids, plain or gzip"},
+    {KEY(BOOL, network, directed), .standard = "false", .doc = "edge_list: the first id of a pair sees the second only"},
+    {KEY(INT, network, seed), .standard = "auto", .least = 0, .most = INT64_MAX, AUTO(-1),
+     .doc = "Seed of generated networks; auto = run.seed"},
+
+    {KEY(FRACTION, consensus, quorum), .standard = "1", .doc = "Share of all agents that an option needs"},
+    {KEY(INT, consensus, hold), .unit = "steps", .standard = "1", .least = 1, .most = TRILLION,
+     .doc = "Steps in a row for which the quorum must stand"},
+
+    {KEY(CHOICE, compute, backend), .standard = "auto", CHOICES(backends), .doc = "What computes"},
+    {KEY(INT, compute, threads), .unit = "threads", .standard = "auto", .least = 1, .most = 4096, AUTO(0),
+     .doc = "Threads of each compute rank; auto = its share of the cores"},
+
+    {KEY(CHOICE, comm, exchange), .standard = "auto", CHOICES(exchanges), .doc = "How votes travel between ranks"},
+    {KEY(INT, comm, ranks_per_node), .unit = "ranks", .standard = "auto", .least = 1, .most = MILLION, AUTO(0),
+     .doc = "auto = the machine's nodes; a number emulates nodes of that many ranks"},
+
+    {KEY(INT, io, ranks_per_node), .unit = "ranks", .standard = "1", .least = 0, .most = 64,
+     .doc = "Ranks of each node that do input and output; 0 = a thread of a compute rank does"},
+    {KEY(INT, io, slots), .unit = "slots", .standard = "8", .least = 2, .most = 65536,
+     .doc = "Payload slots of each compute rank"},
+    {KEY(SIZE, io, slot_size), .standard = "1 MiB", .least = 4096, .most = INT64_C(1) << 30,
+     .doc = "Size of a payload slot"},
+    {KEY(DURATION, io, timeout), .standard = "120 s", .low = 0.1, .high = DAY_S,
+     .doc = "Longest wait for an answer of an I/O rank"},
+
+    {KEY(TEXT, output, directory), .needs_text = true, .doc = "Where results go"},
+    {KEY(INTERVAL, output, series_every), .standard = "1 steps", .most = TRILLION, .high = 365 * DAY_S,
+     .doc = "Time between rows of series.h5"},
+    {KEY(INTERVAL, output, snapshot_every), .standard = "never", .most = TRILLION, .high = 365 * DAY_S,
+     .doc = "Time between snapshots of all votes"},
+    {KEY(DURATION, output, flush_every), .standard = "1 s", .low = 0, .high = DAY_S,
+     .doc = "Rows wait in memory no longer than this"},
+    {KEY(INT, output, compression), .standard = "1", .least = 0, .most = 9,
+     .doc = "Deflate level of result files, 0 = off"},
+    {KEY(BOOL, output, overwrite), .standard = "false", .doc = "Replace results that are already in the directory"},
+};
+/* clang-format on */
+
+enum { N_KEYS = sizeof qr_keys / sizeof qr_keys[0] };
+const size_t qr_n_keys = N_KEYS;
+
+const qr_key *qr_key_find(const char *name)
+{
+    for (size_t i = 0; i < qr_n_keys; i++) {
+        if (strcmp(qr_keys[i].name, name) == 0) {
+            return &qr_keys[i];
+        }
+    }
+    return NULL;
+}
+
+bool qr_key_is_section(const char *name)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < qr_n_keys; i++) {
+        if (strncmp(qr_keys[i].name, name, n) == 0 && qr_keys[i].name[n] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *last_part(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot != NULL ? dot + 1 : name;
+}
+
+static bool copy_name(const char *name, size_t n, char out[QR_KEY_NAME_BYTES])
+{
+    (void)snprintf(out, QR_KEY_NAME_BYTES, "%.*s", (int)n, name);
+    return true;
+}
+
+static bool suggest_section(const char *name, char out[QR_KEY_NAME_BYTES])
+{
+    char sections[N_KEYS][QR_KEY_NAME_BYTES];
+    const char *names[N_KEYS];
+    size_t n = 0;
+    for (size_t i = 0; i < N_KEYS; i++) {
+        size_t length = strcspn(qr_keys[i].name, ".");
+        (void)copy_name(qr_keys[i].name, length, sections[n]);
+        if (n == 0 || strcmp(sections[n], sections[n - 1]) != 0) {
+            names[n] = sections[n];
+            n++;
+        }
+    }
+    const char *nearest = qr_nearest_name(name, names, n);
+    return nearest != NULL && copy_name(nearest, strlen(nearest), out);
+}
+
+/* Nearest of the keys that begin with `prefix`, compared by what comes after it. */
+static bool suggest_key(const char *prefix, const char *rest, char out[QR_KEY_NAME_BYTES])
+{
+    size_t skip = strlen(prefix);
+    const char *names[N_KEYS];
+    size_t n = 0;
+    for (size_t i = 0; i < N_KEYS; i++) {
+        if (strncmp(qr_keys[i].name, prefix, skip) == 0) {
+            names[n++] = qr_keys[i].name + skip;
+        }
+    }
+    const char *nearest = qr_nearest_name(rest, names, n);
+    if (nearest == NULL) {
+        return false;
+    }
+    (void)snprintf(out, QR_KEY_NAME_BYTES, "%s%s", prefix, nearest);
+    return true;
+}
+
+bool qr_key_suggest(const char *name, char out[QR_KEY_NAME_BYTES])
+{
+    char section[QR_KEY_NAME_BYTES] = "";
+    size_t n = strcspn(name, ".");
+    if (name[n] == '\0') {
+        if (suggest_section(name, out)) {
+            return true;
+        }
+    } else if (n + 2 < sizeof section) {
+        (void)snprintf(section, sizeof section, "%.*s", (int)n, name);
+        bool known = qr_key_is_section(section);
+        (void)snprintf(section, sizeof section, "%.*s", known ? (int)n + 1 : 0, name);
+        if (suggest_key(section, name + strlen(section), out)) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < N_KEYS; i++) {
+        if (strcmp(last_part(name), last_part(qr_keys[i].name)) == 0) {
+            return copy_name(qr_keys[i].name, strlen(qr_keys[i].name), out);
+        }
+    }
+    return false;
+}
+
+const char *qr_key_type_name(qr_key_type type)
+{
+    static const char *const names[QR_N_KEY_TYPES] = {[QR_KEY_INT] = "whole number",
+                                                      [QR_KEY_REAL] = "number",
+                                                      [QR_KEY_BOOL] = "true or false",
+                                                      [QR_KEY_CHOICE] = "word",
+                                                      [QR_KEY_TEXT] = "text",
+                                                      [QR_KEY_SIZE] = "size",
+                                                      [QR_KEY_DURATION] = "time",
+                                                      [QR_KEY_INTERVAL] = "interval",
+                                                      [QR_KEY_FRACTION] = "fraction",
+                                                      [QR_KEY_INTS] = "list of whole numbers",
+                                                      [QR_KEY_REALS] = "list of numbers"};
+    return names[type];
+}

@@ -41,9 +41,10 @@ qr_status qr_check_processor(void)
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("fma") || !__builtin_cpu_supports("avx2")) {
-        return qr_error(QR_ENVIRONMENT, "this processor has no fused multiply-add (FMA and AVX2 instructions), on which the "
-                                        "same answer on every machine depends; Quorate runs on x86-64 processors of 2013 "
-                                        "and later");
+        return qr_error(QR_ENVIRONMENT,
+                        "this processor has no fused multiply-add (FMA and AVX2 instructions), on which the "
+                        "same answer on every machine depends; Quorate runs on x86-64 processors of 2013 "
+                        "and later");
     }
 #endif
     return QR_OK;

@@ -22,10 +22,10 @@ typedef struct qr_run_outcome {
 } qr_run_outcome;
 
 /* Collective over MPI_COMM_WORLD, after MPI_Init_thread. Every rank returns the same status. */
-qr_status qr_run(const qr_run_options *options, qr_run_outcome *outcome);
+qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome);
 
-/* Reads and checks a deck with everything that needs no ranks and no files but the deck: for `quorate check`. *text is the
- * resolved deck, malloc'd. */
+/* Reads and checks a deck with everything that needs no ranks and no files but the deck: for `quorate check`. *text is
+ * the resolved deck, malloc'd. */
 qr_status qr_check_deck(const qr_run_options *options, char **text);
 
 /* QR_ENVIRONMENT when the processor lacks an instruction that the answers depend on. */

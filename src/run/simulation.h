@@ -17,7 +17,7 @@ typedef struct qr_results {
     qr_queue queue;
     bool attached;
     double timeout_s;
-    double waited_s;     /* for slots */
+    double waited_s; /* for slots */
     int64_t n_options;
     int32_t series_slot; /* QR_NO_SLOT: none open */
     int64_t series_rows; /* in the open slot */
@@ -32,7 +32,7 @@ typedef struct qr_simulation {
     qr_comm *comm;
     qr_network_spec spec;
     qr_network_facts facts;
-    qr_model *model;     /* compute ranks only, from here on */
+    qr_model *model; /* compute ranks only, from here on */
     qr_network *network;
     const qr_backend_ops *ops;
     qr_backend *backend;
@@ -43,16 +43,17 @@ typedef struct qr_simulation {
     double started_s;
     qr_tally tally;
     qr_consensus consensus;
-    int64_t step;         /* last step done */
-    int stop_signal;      /* 0: none */
+    int64_t step;    /* last step done */
+    int stop_signal; /* 0: none */
     char state_hash[33];
     qr_io_server *server; /* I/O ranks, and compute ranks that serve themselves */
     qr_io_thread *server_thread;
     qr_queue *server_queues; /* [n_server_queues] consumer ends */
     int n_server_queues;
     qr_io_totals io_totals;
-    MPI_Win window;         /* shared memory of the queues; MPI_WIN_NULL with a thread */
-    void *queue_memory;     /* the same with a thread */
+    bool server_lost;   /* the I/O server no longer answers: an orderly end would wait for it for ever */
+    MPI_Win window;     /* shared memory of the queues; MPI_WIN_NULL with a thread */
+    void *queue_memory; /* the same with a thread */
 } qr_simulation;
 
 /* setup.c: deck to backend, collective, all ranks agree after each stage. */
@@ -61,7 +62,8 @@ qr_status qr_simulation_check(qr_simulation *simulation);
 qr_status qr_simulation_build(qr_simulation *simulation);
 void qr_simulation_clear(qr_simulation *simulation);
 
-/* files.c: what comes from files, read by world rank 0 and handed to the parts that need it. Collective over the world. */
+/* files.c: what comes from files, read by world rank 0 and handed to the parts that need it. Collective over the world.
+ */
 qr_status qr_simulation_read_edges(qr_simulation *simulation, qr_edge **mine, int64_t *n_mine);
 qr_status qr_simulation_read_initial(qr_simulation *simulation, uint8_t **mine);
 qr_status qr_simulation_read_weights(qr_simulation *simulation, float **weights);

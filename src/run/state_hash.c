@@ -1,5 +1,6 @@
-/* State hash: XXH3-128 over fixed blocks of 65,536 agents in global order (votes, then states), then over the block hashes.
- * A block that several parts share is hashed by the part that owns its first agent; the others send their share. */
+/* State hash: XXH3-128 over fixed blocks of 65,536 agents in global order (votes, then states), then over the block
+ * hashes. A block that several parts share is hashed by the part that owns its first agent; the others send their
+ * share. */
 #include "run/simulation.h"
 
 #include "base/memory.h"
@@ -22,7 +23,8 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Own agents [begin, end) (global ids) as votes (pass 0) or states (pass 1), in pieces: hashed here, or sent to `owner`. */
+/* Own agents [begin, end) (global ids) as votes (pass 0) or states (pass 1), in pieces: hashed here, or sent to
+ * `owner`. */
 static qr_status own_share(hasher *h, int pass, int64_t begin, int64_t end, int owner)
 {
     qr_simulation *simulation = h->simulation;
@@ -145,8 +147,7 @@ qr_status qr_state_hash(qr_simulation *simulation, char *text)
     hasher h = {.simulation = simulation, .state = XXH3_createState()};
     XXH128_canonical_t *digests = NULL;
     size_t dim = (size_t)(simulation->model->state_dim > 0 ? simulation->model->state_dim : 1);
-    qr_status status =
-        h.state != NULL ? QR_OK : qr_error_memory(sizeof(XXH3_state_t), "the state hash");
+    qr_status status = h.state != NULL ? QR_OK : qr_error_memory(1, "the state hash");
     if (status == QR_OK) {
         status = qr_allocate(PIECE, 1, "votes to hash", (void **)&h.votes);
     }

@@ -1,0 +1,179 @@
+/* The command line. The only place that decides to exit. */
+#include "base/log.h"
+#include "deck/deck.h"
+#include "io/io.h"
+#include "model/model.h"
+#include "quorate_version.h"
+#include "run/run.h"
+
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] = "usage: quorate run DECK [--set key=value]... [--dry-run] [--quiet]\n"
+                            "       quorate check DECK [--set key=value]...\n"
+                            "       quorate keys [PREFIX]\n"
+                            "       quorate models\n"
+                            "       quorate info FILE|DIR\n"
+                            "       quorate --help | --version\n";
+
+static const char help[] =
+    "Quorate: a batch simulator of collective decisions.\n"
+    "\n"
+    "  run     simulate a deck; start it with mpirun or srun to use several ranks\n"
+    "  check   validate a deck and print every value it resolves to, with unit and origin\n"
+    "  keys    every deck key that begins with PREFIX: type, unit, default, bounds, meaning\n"
+    "  models  every model: parameters, reference\n"
+    "  info    what a result file or directory holds, and whether it can be read\n"
+    "\n"
+    "  --set key=value  overrides a value of the deck, for instance --set run.seed=8\n"
+    "  --dry-run        validate, say what each rank would need, stop\n"
+    "  --quiet          only the decision and the state hash\n"
+    "\n"
+    "Exit codes: 0 done, 2 wrong usage or deck, 3 the machine lacks something, 4 data or I/O failure.\n";
+
+static int fail(qr_status status)
+{
+    qr_failure("%s", qr_error_message());
+    return qr_status_exit_code(status);
+}
+
+/* DECK and options of run and check, in any order. */
+static qr_status parse_options(int argc, char **argv, bool running, const char **overrides, qr_run_options *out)
+{
+    *out = (qr_run_options){.overrides = overrides};
+    for (int i = 2; i < argc; i++) {
+        const char *argument = argv[i];
+        if (strcmp(argument, "--set") == 0) {
+            if (i + 1 == argc) {
+                return qr_error(QR_USAGE, "--set needs key=value after it");
+            }
+            overrides[out->n_overrides++] = argv[++i];
+        } else if (strncmp(argument, "--set=", 6) == 0) {
+            overrides[out->n_overrides++] = argument + 6;
+        } else if (running && strcmp(argument, "--dry-run") == 0) {
+            out->dry_run = true;
+        } else if (running && strcmp(argument, "--quiet") == 0) {
+            out->quiet = true;
+        } else if (argument[0] == '-' && argument[1] != '\0') {
+            return qr_error(QR_USAGE, "%s: no option '%s'; see quorate --help", argv[1], argument);
+        } else if (out->deck_path != NULL) {
+            return qr_error(QR_USAGE, "%s takes one deck, but '%s' and '%s' were given", argv[1], out->deck_path,
+                            argument);
+        } else {
+            out->deck_path = argument;
+        }
+    }
+    if (out->deck_path == NULL) {
+        return qr_error(QR_USAGE, "%s needs a deck; see quorate --help", argv[1]);
+    }
+    return QR_OK;
+}
+
+static int command_check(const qr_run_options *options)
+{
+    char *text = NULL;
+    qr_status status = qr_check_deck(options, &text);
+    if (status != QR_OK) {
+        return fail(status);
+    }
+    (void)fputs(text, stdout);
+    free(text);
+    return 0;
+}
+
+/* All ranks come to the same status; one of them says why. */
+static int command_run(const qr_run_options *options)
+{
+    int provided = MPI_THREAD_SINGLE;
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
+        (void)qr_error(QR_ENVIRONMENT, "MPI could not be started");
+        return fail(QR_ENVIRONMENT);
+    }
+    qr_run_outcome outcome;
+    qr_status status = qr_run_deck(options, &outcome);
+    int code = qr_status_exit_code(status);
+    if (status != QR_OK && outcome.speaks) {
+        (void)fail(status);
+    }
+    (void)fflush(stdout);
+    if (outcome.must_abort) {
+        MPI_Abort(MPI_COMM_WORLD, code);
+    }
+    MPI_Finalize();
+    if (outcome.exit_fast) {
+        _exit(code);
+    }
+    return code;
+}
+
+static int command_keys(const char *prefix)
+{
+    if (qr_deck_print_keys(stdout, prefix) == 0) {
+        (void)qr_error(QR_USAGE, "no deck key begins with '%s'; `quorate keys` lists all", prefix);
+        return fail(QR_USAGE);
+    }
+    return 0;
+}
+
+static int usage_error(const char *word)
+{
+    if (word[0] == '\0') {
+        (void)qr_error(QR_USAGE, "a command is needed");
+    } else {
+        (void)qr_error(QR_USAGE, "'%s' is no command, or has the wrong number of arguments", word);
+    }
+    int code = fail(QR_USAGE);
+    (void)fputs(usage, stderr);
+    return code;
+}
+
+static int dispatch(int argc, char **argv, const char **overrides)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+    if (strcmp(command, "run") == 0 || strcmp(command, "check") == 0) {
+        bool running = strcmp(command, "run") == 0;
+        qr_run_options options;
+        qr_status status = parse_options(argc, argv, running, overrides, &options);
+        if (status == QR_OK) {
+            status = qr_check_processor();
+        }
+        if (status != QR_OK) {
+            return fail(status);
+        }
+        return running ? command_run(&options) : command_check(&options);
+    }
+    if (strcmp(command, "keys") == 0 && argc <= 3) {
+        return command_keys(argc == 3 ? argv[2] : "");
+    }
+    if (strcmp(command, "models") == 0 && argc == 2) {
+        qr_model_print_all(stdout);
+        return 0;
+    }
+    if (strcmp(command, "info") == 0 && argc == 3) {
+        qr_status status = qr_io_info(argv[2]);
+        return status == QR_OK ? 0 : fail(status);
+    }
+    if (strcmp(command, "--version") == 0) {
+        (void)printf("quorate %s (%s)\n", QR_VERSION, QR_REVISION);
+        return 0;
+    }
+    if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
+        (void)printf("%s%s", usage, help);
+        return 0;
+    }
+    return usage_error(command);
+}
+
+int main(int argc, char **argv)
+{
+    const char **overrides = calloc((size_t)argc + 1, sizeof *overrides);
+    if (overrides == NULL) {
+        return fail(qr_error_memory((size_t)argc * sizeof *overrides, "arguments"));
+    }
+    int code = dispatch(argc, argv, overrides);
+    free(overrides);
+    return code;
+}

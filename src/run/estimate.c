@@ -1,0 +1,90 @@
+/* How much memory a run needs, before it takes any. */
+#include "run/simulation.h"
+
+#include "base/log.h"
+
+#include <string.h>
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Length of a part's view: own agents and the halo, at most as long as the network can make it. */
+static int64_t view_estimate(const qr_network_spec *spec, int64_t n_own)
+{
+    int64_t rest = spec->n_agents - n_own;
+    switch (spec->kind) {
+    case QR_NETWORK_COMPLETE: return n_own;
+    case QR_NETWORK_RING: return n_own + min64(spec->degree + 64, rest + spec->degree + 64);
+    case QR_NETWORK_LATTICE2D: return n_own + 2 * (spec->size[0] + 1) + 64;
+    case QR_NETWORK_LATTICE3D: return n_own + 2 * (spec->size[0] * spec->size[1] + spec->size[0] + 1) + 64;
+    case QR_NETWORK_RANDOM_REGULAR:
+    case QR_NETWORK_ERDOS_RENYI:
+    case QR_NETWORK_SMALL_WORLD:
+    case QR_NETWORK_SCALE_FREE:
+    case QR_NETWORK_EDGE_LIST: return spec->n_agents;
+    }
+    return spec->n_agents;
+}
+
+int64_t qr_estimate_part_bytes(const qr_simulation *simulation, const qr_model *model, int part)
+{
+    const qr_network_spec *spec = &simulation->spec;
+    int64_t n_own = qr_partition_range(spec->n_agents, simulation->comm->n_parts, part).count;
+    const qr_backend_ops *ops = qr_backend_find("cpu");
+    qr_queue_shape shape = {.n_slots = (int32_t)simulation->deck->io.slots,
+                            .slot_bytes = simulation->deck->io.slot_size};
+    return ops->bytes_estimate(model, spec, n_own, view_estimate(spec, n_own)) +
+           qr_network_bytes_estimate(spec, simulation->comm->n_parts) + (int64_t)qr_queue_bytes(&shape);
+}
+
+static int64_t node_need(const qr_simulation *simulation, const qr_model *model)
+{
+    const qr_comm *comm = simulation->comm;
+    int64_t need = 0;
+    for (int rank = 0; rank < comm->size; rank++) {
+        if (comm->all[rank].node == comm->me.node && comm->all[rank].role == QR_ROLE_COMPUTE) {
+            need += qr_estimate_part_bytes(simulation, model, comm->all[rank].part);
+        }
+    }
+    return need;
+}
+
+static double gib(int64_t bytes)
+{
+    return (double)bytes / 1073741824.0;
+}
+
+/* Operating systems promise memory that they do not have and kill who believes it: refuse before. */
+qr_status qr_check_memory(const qr_simulation *simulation, const qr_model *model)
+{
+    int64_t have = qr_machine_memory();
+    int64_t need = node_need(simulation, model);
+    if (have > 0 && need > have) {
+        return qr_error(QR_RESOURCE,
+                        "the agents of node %d need %.1f GiB, its memory is %.1f GiB; use more nodes, or a smaller "
+                        "agents.count, model.state_dim or network degree",
+                        simulation->comm->me.node, gib(need), gib(have));
+    }
+    return QR_OK;
+}
+
+void qr_print_plan(const qr_simulation *simulation, const qr_model *model)
+{
+    const qr_comm *comm = simulation->comm;
+    int64_t total = 0;
+    qr_info("plan: %lld agents, %d compute rank%s, %d I/O server%s, %d node%s", (long long)simulation->spec.n_agents,
+            comm->n_parts, comm->n_parts == 1 ? "" : "s", comm->n_servers, comm->n_servers == 1 ? "" : "s",
+            comm->n_nodes, comm->n_nodes == 1 ? "" : "s");
+    for (int part = 0; part < comm->n_parts; part++) {
+        qr_range range = qr_partition_range(simulation->spec.n_agents, comm->n_parts, part);
+        int64_t bytes = qr_estimate_part_bytes(simulation, model, part);
+        total += bytes;
+        qr_info("  compute rank %d on node %d: agents %lld to %lld, %.3f GiB", part,
+                comm->all[comm->world_of_part[part]].node, (long long)range.first,
+                (long long)(range.first + range.count - 1), gib(bytes));
+    }
+    qr_info("  all compute ranks: %.3f GiB, %.2f bytes an agent; this machine has %.1f GiB", gib(total),
+            (double)total / (double)simulation->spec.n_agents, gib(qr_machine_memory()));
+}

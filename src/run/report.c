@@ -1,0 +1,294 @@
+/* What a person sees of a run: start, progress, the table at the end; and the same as JSON. */
+#include "run/simulation.h"
+
+#include "base/log.h"
+#include "quorate_version.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BATCH_LOG_EVERY_S = 10 };
+
+static const char *network_name(qr_network_kind kind)
+{
+    switch (kind) {
+    case QR_NETWORK_COMPLETE: return "complete";
+    case QR_NETWORK_RING: return "ring";
+    case QR_NETWORK_LATTICE2D: return "lattice2d";
+    case QR_NETWORK_LATTICE3D: return "lattice3d";
+    case QR_NETWORK_RANDOM_REGULAR: return "random_regular";
+    case QR_NETWORK_ERDOS_RENYI: return "erdos_renyi";
+    case QR_NETWORK_SMALL_WORLD: return "small_world";
+    case QR_NETWORK_SCALE_FREE: return "scale_free";
+    case QR_NETWORK_EDGE_LIST: return "edge_list";
+    }
+    return "unknown";
+}
+
+void qr_report_start(const qr_simulation *simulation)
+{
+    const qr_comm *comm = simulation->comm;
+    const qr_network_facts *facts = &simulation->facts;
+    if (simulation->deck->run.title[0] != '\0') {
+        qr_info("%s", simulation->deck->run.title);
+    }
+    qr_info("quorate %s: %d compute rank%s with %d thread%s each, %d I/O %s, %d node%s", QR_VERSION, comm->n_parts,
+            comm->n_parts == 1 ? "" : "s", simulation->threads, simulation->threads == 1 ? "" : "s", comm->n_servers,
+            qr_comm_serves_itself(comm) ? (comm->n_servers == 1 ? "thread" : "threads")
+                                        : (comm->n_servers == 1 ? "rank" : "ranks"),
+            comm->n_nodes, comm->n_nodes == 1 ? "" : "s");
+    qr_info("model %s, %lld options; backend %s, %s; exchange mpi-host", qr_rule_info_of(simulation->model->kind)->name,
+            (long long)simulation->deck->agents.options, simulation->ops->name,
+            simulation->ops->describe(simulation->backend));
+    if (facts->edges < 0) {
+        qr_info("network %s: %lld agents", network_name(simulation->spec.kind), (long long)facts->agents);
+    } else if (facts->components < 0) {
+        qr_info("network %s: %lld agents, %lld edges, degree sum %lld", network_name(simulation->spec.kind),
+                (long long)facts->agents, (long long)facts->edges, (long long)facts->degree_sum);
+    } else {
+        qr_info("network %s: %lld agents, %lld edges, degree sum %lld, %lld component%s; dropped %lld self loops, "
+                "%lld duplicates",
+                network_name(simulation->spec.kind), (long long)facts->agents, (long long)facts->edges,
+                (long long)facts->degree_sum, (long long)facts->components, facts->components == 1 ? "" : "s",
+                (long long)facts->self_loops, (long long)facts->duplicates);
+    }
+#ifndef NDEBUG
+    qr_warning("this is a debug build: correct, but many times slower than a release build");
+#endif
+}
+
+qr_progress qr_progress_begin(const qr_simulation *simulation)
+{
+    double every = simulation->deck->run.progress_every;
+    bool terminal = isatty(STDOUT_FILENO) != 0;
+    double now = qr_now_s();
+    return (qr_progress){.every_s = every, .last_s = now, .terminal = terminal};
+}
+
+/* Seconds as 4 s, 3:05 or 2:07:00. */
+static void format_duration(double seconds, char *out, size_t n)
+{
+    int64_t s = isfinite(seconds) && seconds < 1e15 ? (int64_t)(seconds + 0.5) : -1;
+    if (s < 0) {
+        (void)snprintf(out, n, "?");
+    } else if (s < 60) {
+        (void)snprintf(out, n, "%lld s", (long long)s);
+    } else if (s < 3600) {
+        (void)snprintf(out, n, "%lld:%02lld", (long long)(s / 60), (long long)(s % 60));
+    } else {
+        (void)snprintf(out, n, "%lld:%02lld:%02lld", (long long)(s / 3600), (long long)(s / 60 % 60),
+                       (long long)(s % 60));
+    }
+}
+
+static void print_progress(const qr_progress *progress, const qr_simulation *simulation, double rate)
+{
+    const qr_deck *deck = simulation->deck;
+    int64_t winner = qr_tally_winner(&simulation->tally, deck->agents.options);
+    double agents = (double)simulation->spec.n_agents;
+    char left[32];
+    format_duration((double)(deck->run.steps - simulation->step) / rate, left, sizeof left);
+    char line[256];
+    (void)snprintf(line, sizeof line,
+                   "step %lld of %lld, %.3g steps/s, %.3g agents/s, option %lld leads with %.1f %%, %s left",
+                   (long long)simulation->step, (long long)deck->run.steps, rate, rate * agents, (long long)winner,
+                   100.0 * (double)simulation->tally.votes[winner] / agents, left);
+    if (progress->terminal && qr_log_prints_info()) {
+        (void)printf("\r%-110s", line);
+        (void)fflush(stdout);
+    } else {
+        qr_info("%s", line);
+    }
+}
+
+static qr_status write_metrics(qr_simulation *simulation, double now, double rate)
+{
+    int64_t winner = qr_tally_winner(&simulation->tally, simulation->deck->agents.options);
+    json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:I, s:I}", "step", (json_int_t)simulation->step, "elapsed_s",
+                             now - simulation->started_s, "steps_per_s", rate, "agents_per_s",
+                             rate * (double)simulation->spec.n_agents, "leading_option", (json_int_t)winner,
+                             "leading_votes", (json_int_t)simulation->tally.votes[winner]);
+    for (int p = QR_PHASE_HALO; line != NULL && p <= QR_PHASE_OUTPUT; p++) {
+        static const char *const keys[QR_N_PHASES] = {[QR_PHASE_HALO] = "halo_s",
+                                                      [QR_PHASE_UPDATE] = "update_s",
+                                                      [QR_PHASE_REDUCE] = "reduce_s",
+                                                      [QR_PHASE_OUTPUT] = "output_s"};
+        (void)json_object_set_new(line, keys[p], json_real(simulation->timers.seconds[p]));
+    }
+    char *text = line != NULL ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(line);
+    if (text == NULL) {
+        return qr_error_memory(0, "a line of metrics");
+    }
+    size_t n = strlen(text);
+    char *with_newline = realloc(text, n + 2);
+    if (with_newline == NULL) {
+        free(text);
+        return qr_error_memory(n + 2, "a line of metrics");
+    }
+    with_newline[n] = '\n';
+    with_newline[n + 1] = '\0';
+    qr_status status = qr_results_text(simulation, "metrics.jsonl", QR_TEXT_APPEND, with_newline);
+    free(with_newline);
+    return status;
+}
+
+qr_status qr_progress_show(qr_progress *progress, qr_simulation *simulation, bool last)
+{
+    double now = qr_now_s();
+    double since = now - progress->last_s;
+    bool batch_waits = !progress->terminal && since < BATCH_LOG_EVERY_S && progress->every_s < BATCH_LOG_EVERY_S;
+    if (!last && (since < progress->every_s || progress->every_s <= 0.0)) {
+        return QR_OK;
+    }
+    double rate = since > 0.0 ? (double)(simulation->step - progress->last_step) / since : 0.0;
+    static double logged_s;
+    if (!last && (!batch_waits || now - logged_s >= BATCH_LOG_EVERY_S)) {
+        print_progress(progress, simulation, rate);
+        logged_s = now;
+    }
+    if (last && progress->terminal && qr_log_prints_info()) {
+        (void)printf("\r%-110s\r", "");
+        (void)fflush(stdout);
+    }
+    progress->last_s = now;
+    progress->last_step = simulation->step;
+    return write_metrics(simulation, now, rate);
+}
+
+static const char *stop_name(const qr_simulation *simulation)
+{
+    switch (simulation->stop_signal) {
+    case SIGUSR1: return "SIGUSR1";
+    case SIGTERM: return "SIGTERM";
+    case SIGINT: return "SIGINT";
+    default: break;
+    }
+    bool decided = simulation->consensus.decision.decided;
+    return decided && simulation->deck->run.stop == QR_STOP_CONSENSUS ? "consensus" : "steps";
+}
+
+static json_t *decision_json(const qr_simulation *simulation)
+{
+    const qr_decision *decision = &simulation->consensus.decision;
+    if (!decision->decided) {
+        return json_null();
+    }
+    return json_pack("{s:I, s:I, s:I, s:I}", "option", (json_int_t)decision->option, "votes",
+                     (json_int_t)decision->votes, "step", (json_int_t)decision->step, "leader",
+                     (json_int_t)decision->leader);
+}
+
+static json_t *network_json(const qr_simulation *simulation)
+{
+    const qr_network_facts *facts = &simulation->facts;
+    json_t *network = json_pack("{s:s}", "kind", network_name(simulation->spec.kind));
+    const struct {
+        const char *name;
+        int64_t value;
+    } counted[] = {{"edges", facts->edges},
+                   {"degree_sum", facts->degree_sum},
+                   {"components", facts->components},
+                   {"self_loops_dropped", facts->self_loops},
+                   {"duplicates_dropped", facts->duplicates}};
+    for (size_t i = 0; i < sizeof counted / sizeof counted[0]; i++) {
+        if (counted[i].value >= 0) {
+            (void)json_object_set_new(network, counted[i].name, json_integer(counted[i].value));
+        }
+    }
+    return network;
+}
+
+qr_status qr_report_summary(qr_simulation *simulation)
+{
+    const qr_comm *comm = simulation->comm;
+    double elapsed = qr_now_s() - simulation->started_s;
+    json_t *tally = json_array();
+    for (int64_t k = 0; k < simulation->deck->agents.options; k++) {
+        (void)json_array_append_new(tally, json_integer(simulation->tally.votes[k]));
+    }
+    json_t *phases = json_object();
+    for (int p = 0; p < QR_N_PHASES; p++) {
+        if (p != QR_PHASE_FINISH) {
+            (void)json_object_set_new(phases, qr_phase_name((qr_phase)p), json_real(simulation->timers.seconds[p]));
+        }
+    }
+    json_t *summary = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:s, s:f, s:f, s:f, "
+        "s:o}",
+        "program", "quorate", "version", QR_VERSION, "revision", QR_REVISION, "title", simulation->deck->run.title,
+        "model", qr_rule_info_of(simulation->model->kind)->name, "agents", (json_int_t)simulation->spec.n_agents,
+        "options", (json_int_t)simulation->deck->agents.options, "steps", (json_int_t)simulation->step, "decision",
+        decision_json(simulation), "tally", tally, "stopped_by", stop_name(simulation), "state_hash",
+        simulation->state_hash, "network", network_json(simulation), "compute_ranks", comm->n_parts, "io_servers",
+        comm->n_servers, "nodes", comm->n_nodes, "threads_per_rank", simulation->threads, "backend",
+        simulation->ops->name, "elapsed_s", elapsed, "agent_updates_per_s",
+        elapsed > 0.0 ? (double)simulation->step * (double)simulation->spec.n_agents / elapsed : 0.0,
+        "waited_for_output_s", simulation->results.waited_s, "phases_of_rank_0_s", phases);
+    char *text = summary != NULL ? json_dumps(summary, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(summary);
+    if (text == NULL) {
+        return qr_error_memory(0, "the summary");
+    }
+    qr_status status = qr_results_text(simulation, "summary.json", QR_TEXT_REPLACE, text);
+    free(text);
+    return status;
+}
+
+/* Phases over ranks: the longest, longest over shortest, share of the whole. */
+static void print_table(const double *longest, const double *shortest)
+{
+    double whole = 0.0;
+    for (int p = 0; p < QR_N_PHASES; p++) {
+        whole += longest[p];
+    }
+    qr_info("%-26s %10s %9s %8s", "where the time went", "max s", "max/min", "share");
+    for (int p = 0; p < QR_N_PHASES; p++) {
+        char ratio[24] = "-";
+        if (shortest[p] > 1e-6) {
+            (void)snprintf(ratio, sizeof ratio, "%.2f", longest[p] / shortest[p]);
+        }
+        qr_info("  %-24s %10.3f %9s %6.1f %%", qr_phase_name((qr_phase)p), longest[p], ratio,
+                whole > 0.0 ? 100.0 * longest[p] / whole : 0.0);
+    }
+}
+
+void qr_report_end(qr_simulation *simulation)
+{
+    const qr_comm *comm = simulation->comm;
+    double longest[QR_N_PHASES];
+    double shortest[QR_N_PHASES];
+    double io[4] = {simulation->io_totals.busy_s, simulation->io_totals.flush_s,
+                    (double)simulation->io_totals.bytes_written, (double)simulation->io_totals.bytes_in};
+    double io_sum[4] = {0};
+    MPI_Reduce(io, io_sum, 4, MPI_DOUBLE, MPI_SUM, comm->world_of_part[0], comm->world);
+    if (comm->me.role != QR_ROLE_COMPUTE) {
+        return;
+    }
+    MPI_Reduce(simulation->timers.seconds, longest, QR_N_PHASES, MPI_DOUBLE, MPI_MAX, 0, comm->compute);
+    MPI_Reduce(simulation->timers.seconds, shortest, QR_N_PHASES, MPI_DOUBLE, MPI_MIN, 0, comm->compute);
+    int64_t halo_bytes = qr_halo_exchange_bytes(simulation->exchange);
+    MPI_Allreduce(MPI_IN_PLACE, &halo_bytes, 1, MPI_INT64_T, MPI_SUM, comm->compute);
+    if (comm->me.part != 0) {
+        return;
+    }
+    print_table(longest, shortest);
+    double update = longest[QR_PHASE_UPDATE];
+    if (update > 0.0) {
+        qr_info("  update: %.4g agents/s in all; at least %.2f GB/s of memory on rank 0; halo %lld bytes an exchange",
+                (double)simulation->step * (double)simulation->spec.n_agents / update,
+                simulation->ops->bytes_per_step(simulation->backend) * (double)simulation->step / update * 1e-9,
+                (long long)halo_bytes);
+    }
+    qr_info("  I/O servers: %.3f s busy, %.3f s of it flushing; %.3f MB taken in, %.3f MB of files", io_sum[0],
+            io_sum[1], io_sum[3] * 1e-6, io_sum[2] * 1e-6);
+    if (simulation->stop_signal != 0) {
+        qr_info("stopped by %s at step %lld, results are complete up to there", stop_name(simulation),
+                (long long)simulation->step);
+    }
+    qr_info("results: %s", simulation->deck->output.directory);
+}

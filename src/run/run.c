@@ -1,0 +1,173 @@
+#include "run/simulation.h"
+
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A dry run validates everything, reads what it must, and says what would be needed. */
+static qr_status plan(qr_simulation *simulation)
+{
+    qr_comm *comm = simulation->comm;
+    qr_status status = QR_OK;
+    if (simulation->spec.kind == QR_NETWORK_EDGE_LIST) {
+        qr_edge *edges = NULL;
+        int64_t n_edges = 0;
+        status = qr_simulation_read_edges(simulation, &edges, &n_edges);
+        free(edges);
+        if (status != QR_OK) {
+            return status;
+        }
+        simulation->spec.mean_degree = (double)simulation->facts.degree_sum / (double)simulation->spec.n_agents;
+    }
+    qr_model_network described = {.n_agents = simulation->spec.n_agents,
+                                  .max_degree = 1,
+                                  .colours = qr_network_is_lattice(simulation->spec.kind)};
+    if (qr_network_is_lattice(simulation->spec.kind) && simulation->spec.periodic) {
+        described.uniform_degree =
+            simulation->spec.kind == QR_NETWORK_RING ? simulation->spec.degree : qr_lattice_degree(&simulation->spec);
+    }
+    qr_model *model = NULL;
+    status = qr_comm_agree(comm->world, qr_model_create(simulation->deck, &described, NULL, &model));
+    if (status == QR_OK && comm->me.role == QR_ROLE_COMPUTE && comm->me.part == 0) {
+        qr_print_plan(simulation, model);
+        qr_info("dry run: the deck is valid; nothing was written");
+    }
+    qr_model_destroy(model);
+    return status;
+}
+
+static void print_decision(const qr_simulation *simulation)
+{
+    const qr_decision *decision = &simulation->consensus.decision;
+    int64_t agents = simulation->spec.n_agents;
+    if (decision->decided) {
+        qr_result("decision: option %lld, %lld of %lld agents (%.1f %%), step %lld", (long long)decision->option,
+                  (long long)decision->votes, (long long)agents, 100.0 * (double)decision->votes / (double)agents,
+                  (long long)decision->step);
+    } else {
+        int64_t winner = qr_tally_winner(&simulation->tally, simulation->deck->agents.options);
+        int64_t votes = simulation->tally.votes[winner];
+        qr_result("decision: none; option %lld leads with %lld of %lld agents (%.1f %%) after step %lld",
+                  (long long)winner, (long long)votes, (long long)agents, 100.0 * (double)votes / (double)agents,
+                  (long long)simulation->step);
+    }
+    qr_result("state hash: %s", simulation->state_hash);
+}
+
+/* A compute rank from the first file to the last. Failures are agreed on among the compute ranks at every stage. */
+static qr_status compute(qr_simulation *simulation)
+{
+    MPI_Comm group = simulation->comm->compute;
+    bool root = simulation->comm->me.part == 0;
+    qr_status status = qr_servers_start_thread(simulation);
+    if (status == QR_OK) {
+        status = qr_results_open(simulation);
+    }
+    if (status == QR_OK && root) {
+        status = qr_results_text(simulation, "used.yml", QR_TEXT_REPLACE, simulation->used_text);
+    }
+    if (status == QR_OK) {
+        status = qr_queue_drain(&simulation->results.queue, simulation->results.timeout_s);
+    }
+    status = qr_comm_agree(group, status);
+    if (status == QR_OK) {
+        if (root) {
+            qr_report_start(simulation);
+        }
+        status = qr_engine_run(simulation);
+    }
+    double at = qr_now_s();
+    if (status == QR_OK) {
+        status = qr_state_hash(simulation, simulation->state_hash);
+        at = qr_timer_lap(&simulation->timers, QR_PHASE_HASH, at);
+    }
+    if (status == QR_OK && root) {
+        status = qr_report_summary(simulation);
+    }
+    char message[QR_MESSAGE_BYTES];
+    (void)snprintf(message, sizeof message, "%s", qr_error_message());
+    qr_status finished = qr_results_finish(simulation);
+    (void)qr_timer_lap(&simulation->timers, QR_PHASE_FINISH, at);
+    simulation->server_lost = finished == QR_ENVIRONMENT;
+    if (status == QR_OK) {
+        status = finished;
+    } else {
+        (void)qr_error(status, "%s", message);
+    }
+    return simulation->server_lost ? status : qr_comm_agree(group, status);
+}
+
+static qr_status serve_and_step(qr_simulation *simulation)
+{
+    qr_status status = QR_OK;
+    if (simulation->comm->me.role == QR_ROLE_IO) {
+        status = qr_io_server_run(simulation->server, NULL, &simulation->io_totals);
+    } else {
+        status = compute(simulation);
+        if (simulation->server_lost) {
+            return status;
+        }
+        if (simulation->server_thread != NULL) {
+            qr_status joined = qr_io_thread_join(simulation->server_thread, &simulation->io_totals);
+            status = status == QR_OK ? joined : status;
+        }
+    }
+    return qr_comm_agree(simulation->comm->world, status);
+}
+
+qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
+{
+    qr_simulation simulation;
+    memset(&simulation, 0, sizeof simulation);
+    simulation.options = options;
+    simulation.window = MPI_WIN_NULL;
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    *outcome = (qr_run_outcome){.speaks = rank == 0};
+    qr_signals_install();
+    qr_status status = qr_simulation_read_deck(&simulation);
+    if (status == QR_OK) {
+        status = qr_simulation_check(&simulation);
+    }
+    if (status == QR_OK) {
+        status =
+            qr_comm_create(simulation.deck->comm.ranks_per_node, simulation.deck->io.ranks_per_node, &simulation.comm);
+    }
+    if (status == QR_OK) {
+        qr_log_configure(simulation.comm->me.part == 0, options->quiet);
+    }
+    if (status == QR_OK && options->dry_run) {
+        status = plan(&simulation);
+        qr_simulation_clear(&simulation);
+        return status;
+    }
+    if (status == QR_OK) {
+        status = qr_simulation_build(&simulation);
+    }
+    if (status == QR_OK) {
+        qr_status directory = QR_OK;
+        if (rank == 0) {
+            directory = qr_io_check_directory(simulation.deck->output.directory, simulation.deck->output.overwrite);
+        }
+        status = qr_comm_agree(MPI_COMM_WORLD, directory);
+    }
+    if (status == QR_OK) {
+        status = qr_servers_create(&simulation);
+    }
+    if (status == QR_OK) {
+        status = serve_and_step(&simulation);
+        if (status == QR_OK) {
+            qr_report_end(&simulation);
+            print_decision(&simulation);
+        }
+    }
+    if (simulation.server_lost) {
+        outcome->speaks = true;
+        outcome->must_abort = true;
+        return status;
+    }
+    outcome->exit_fast = qr_io_must_exit_fast();
+    qr_simulation_clear(&simulation);
+    return status;
+}

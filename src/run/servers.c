@@ -1,0 +1,143 @@
+/* The queues between compute ranks and I/O servers, and the servers themselves. */
+#include "run/simulation.h"
+
+#include "base/memory.h"
+#include "quorate_version.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static qr_queue_shape shape_of(const qr_deck *deck)
+{
+    return (qr_queue_shape){.n_slots = (int32_t)deck->io.slots, .slot_bytes = deck->io.slot_size};
+}
+
+/* The agents of the parts that a server serves: contiguous, because servers and parts are numbered alike. */
+static void set_server_range(const qr_simulation *simulation, int server, qr_io_config *config)
+{
+    const qr_comm *comm = simulation->comm;
+    bool any = false;
+    for (int part = 0; part < comm->n_parts; part++) {
+        if (comm->all[comm->world_of_part[part]].server != server) {
+            continue;
+        }
+        qr_range range = qr_partition_range(simulation->spec.n_agents, comm->n_parts, part);
+        if (!any) {
+            config->server_first = range.first;
+            any = true;
+        }
+        config->server_count += range.count;
+    }
+}
+
+static qr_status create_server(qr_simulation *simulation)
+{
+    const qr_deck *deck = simulation->deck;
+    const qr_network_spec *spec = &simulation->spec;
+    bool lattice = spec->kind == QR_NETWORK_LATTICE2D || spec->kind == QR_NETWORK_LATTICE3D;
+    qr_io_config config = {.directory = deck->output.directory,
+                           .deck_text = simulation->used_text,
+                           .title = deck->run.title,
+                           .version = QR_VERSION " (" QR_REVISION ")",
+                           .n_agents = spec->n_agents,
+                           .n_options = deck->agents.options,
+                           .server = simulation->comm->me.server,
+                           .n_servers = simulation->comm->n_servers,
+                           .snapshots =
+                               deck->output.snapshot_every.steps > 0 || deck->output.snapshot_every.seconds > 0.0,
+                           .dims = lattice ? spec->dims : 0,
+                           .size = {spec->size[0], spec->size[1], spec->size[2]},
+                           .compression = deck->output.compression,
+                           .flush_every_s = deck->output.flush_every,
+                           .overwrite = deck->output.overwrite};
+    set_server_range(simulation, config.server, &config);
+    return qr_io_server_create(&config, simulation->server_queues, simulation->n_server_queues, &simulation->server);
+}
+
+/* A compute rank that serves itself: both ends in plain memory. */
+static qr_status create_own(qr_simulation *simulation)
+{
+    qr_queue_shape shape = shape_of(simulation->deck);
+    size_t bytes = qr_queue_bytes(&shape);
+    qr_status status = qr_allocate(bytes, 1, "job slots", &simulation->queue_memory);
+    if (status == QR_OK) {
+        status = qr_allocate(1, sizeof(qr_queue), "queues", (void **)&simulation->server_queues);
+    }
+    if (status == QR_OK) {
+        simulation->n_server_queues = 1;
+        status = qr_queue_create(simulation->queue_memory, bytes, &shape, &simulation->server_queues[0]);
+    }
+    if (status == QR_OK) {
+        status = qr_queue_attach(simulation->queue_memory, bytes, &simulation->results.queue);
+    }
+    return status;
+}
+
+/* An I/O rank sets up the queue of every compute rank it serves, inside that rank's share of the window. */
+static qr_status create_served(qr_simulation *simulation, size_t bytes)
+{
+    const qr_comm *comm = simulation->comm;
+    qr_queue_shape shape = shape_of(simulation->deck);
+    qr_status status = qr_allocate((size_t)comm->size, sizeof(qr_queue), "queues", (void **)&simulation->server_queues);
+    for (int rank = 0; rank < comm->size && status == QR_OK; rank++) {
+        const qr_place_in_job *place = &comm->all[rank];
+        if (place->role != QR_ROLE_COMPUTE || place->server != comm->me.server) {
+            continue;
+        }
+        MPI_Aint size = 0;
+        int unit = 0;
+        void *memory = NULL;
+        MPI_Win_shared_query(simulation->window, place->node_rank, &size, &unit, &memory);
+        status = qr_queue_create(memory, bytes, &shape, &simulation->server_queues[simulation->n_server_queues]);
+        simulation->n_server_queues++;
+    }
+    return status;
+}
+
+qr_status qr_servers_create(qr_simulation *simulation)
+{
+    qr_comm *comm = simulation->comm;
+    bool own = qr_comm_serves_itself(comm);
+    qr_queue_shape shape = shape_of(simulation->deck);
+    size_t bytes = qr_queue_bytes(&shape);
+    qr_status status = QR_OK;
+    void *mine = NULL;
+    if (own) {
+        status = create_own(simulation);
+    } else {
+        size_t share = comm->me.role == QR_ROLE_COMPUTE ? bytes : 0;
+        MPI_Win_allocate_shared((MPI_Aint)share, 1, MPI_INFO_NULL, comm->node, &mine, &simulation->window);
+        if (comm->me.role == QR_ROLE_IO) {
+            status = create_served(simulation, bytes);
+        }
+    }
+    status = qr_comm_agree(comm->world, status); /* also: queues exist before producers attach */
+    if (status != QR_OK) {
+        return status;
+    }
+    if (!own && comm->me.role == QR_ROLE_COMPUTE) {
+        status = qr_queue_attach(mine, bytes, &simulation->results.queue);
+    }
+    if (status == QR_OK && (own || comm->me.role == QR_ROLE_IO)) {
+        status = create_server(simulation);
+    }
+    return qr_comm_agree(comm->world, status);
+}
+
+qr_status qr_servers_start_thread(qr_simulation *simulation)
+{
+    if (!qr_comm_serves_itself(simulation->comm)) {
+        return QR_OK;
+    }
+    return qr_io_thread_start(simulation->server, &simulation->server_thread);
+}
+
+void qr_servers_clear(qr_simulation *simulation)
+{
+    qr_io_server_destroy(simulation->server);
+    if (simulation->window != MPI_WIN_NULL) {
+        MPI_Win_free(&simulation->window);
+    }
+    free(simulation->server_queues);
+    free(simulation->queue_memory);
+}

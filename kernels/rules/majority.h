@@ -36,23 +36,27 @@ QR_FN uint32_t qr_majority_vote(const qr_rule *rule, const qr_view *view, qr_dra
     return best;
 }
 
-/* The same for two options and 64 agents a word, all neighbours: a carry-save counter of `degree` words (degree <= 26),
- * then a comparison with half the degree. */
-QR_FN uint64_t qr_majority_word(const uint64_t *neighbour, uint32_t degree, uint64_t own)
+/* The same for two options and 64 agents a word, all neighbours: a carry-save counter of `degree` words (1 <= degree <=
+ * 26), then a comparison with half the degree. Digits that cannot be set yet are left out. */
+QR_FN QR_WORD qr_majority_word(const QR_WORD *neighbour, uint32_t degree, QR_WORD own)
 {
-    uint64_t digit[5] = {0, 0, 0, 0, 0};
+    QR_WORD none = own ^ own;
+    QR_WORD digit[5] = {none, none, none, none, none};
     for (uint32_t j = 0; j < degree; j++) {
-        uint64_t carry = neighbour[j];
-        for (uint32_t d = 0; d < 5; d++) {
-            uint64_t sum = digit[d] ^ carry;
+        QR_WORD carry = neighbour[j];
+        for (uint32_t d = 0; d < 5 && j + 1u >= 1u << d; d++) {
+            QR_WORD sum = digit[d] ^ carry;
             carry &= digit[d];
             digit[d] = sum;
         }
     }
     uint32_t half = degree / 2u;
-    uint64_t above = 0;
-    uint64_t equal = ~(uint64_t)0;
+    QR_WORD above = none;
+    QR_WORD equal = ~none;
     for (uint32_t d = 5; d-- > 0;) {
+        if (degree < 1u << d) {
+            continue;
+        }
         if ((half >> d & 1u) != 0u) {
             equal &= digit[d];
         } else {

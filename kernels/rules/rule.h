@@ -10,6 +10,12 @@
 
 enum { QR_RULE_MAX_OPTIONS = 256, QR_QUALITY_ONE = 1 << 20 };
 
+/* What rules in word form compute on: 64 agents. A file that wants several words at a time defines this as a vector of
+ * uint64_t before it includes rules; only & | ^ ~ are applied to it. */
+#ifndef QR_WORD
+#define QR_WORD uint64_t
+#endif
+
 /* Parameters of all rules, filled once per run. Probabilities are 32-bit thresholds (2^32 = always). */
 typedef struct qr_rule {
     uint64_t seed;

@@ -15,12 +15,12 @@ QR_FN uint32_t qr_voter_vote(const qr_rule *rule, const qr_view *view, qr_draws 
 
 /* One machine word of agents, one bit plane of votes: bit i of the result is bit i of neighbour[number of agent i].
  * neighbour: [2^n_choice] words; choice: [n_choice] planes, n_choice >= 1. `neighbour` is used up. */
-QR_FN uint64_t qr_voter_word(uint64_t *neighbour, const uint64_t *choice, uint32_t n_choice)
+QR_FN QR_WORD qr_voter_word(QR_WORD *neighbour, const QR_WORD *choice, uint32_t n_choice)
 {
     for (uint32_t b = 0; b < n_choice; b++) {
         uint32_t left = 1u << (n_choice - b - 1u);
         for (uint32_t j = 0; j < left; j++) {
-            uint64_t even = neighbour[2u * j];
+            QR_WORD even = neighbour[2u * j];
             neighbour[j] = even ^ ((even ^ neighbour[2u * j + 1u]) & choice[b]);
         }
     }

@@ -157,6 +157,7 @@ static qr_status cpu_create(const qr_backend_setup *setup, qr_backend **out)
     backend->model = setup->model;
     backend->network = setup->network;
     backend->threads = setup->threads > 0 ? setup->threads : 1;
+    backend->simd = qr_simd_best();
     if (!qr_cpu_uses_planes(setup->model, &setup->network->spec, &backend->n_planes)) {
         backend->n_planes = 0;
     }
@@ -273,6 +274,7 @@ static void for_all_blocks(qr_backend *backend, bool update, int64_t step, int c
                            qr_tally *out)
 {
     int64_t count = backend->network->own.count;
+    int64_t length = backend->n_planes > 0 ? QR_CPU_PLANES_BLOCK : QR_CPU_BLOCK;
     memset(out, 0, sizeof *out);
 #pragma omp parallel num_threads(backend->threads)
     {
@@ -280,8 +282,8 @@ static void for_all_blocks(qr_backend *backend, bool update, int64_t step, int c
         memset(&mine, 0, sizeof mine);
         qr_cpu_scratch *scratch = &backend->scratch[omp_get_thread_num()];
 #pragma omp for schedule(static)
-        for (int64_t begin = 0; begin < count; begin += QR_CPU_BLOCK) {
-            qr_cpu_range block = {begin, begin + QR_CPU_BLOCK < count ? begin + QR_CPU_BLOCK : count};
+        for (int64_t begin = 0; begin < count; begin += length) {
+            qr_cpu_range block = {begin, begin + length < count ? begin + length : count};
             if (!update) {
                 if (backend->n_planes > 0) {
                     qr_cpu_planes_count(backend, block, &mine);

@@ -7,12 +7,14 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/neural_kernel.h"
+#include "backend/cpu/simd/simd.h"
 
 enum {
-    QR_CPU_MAX_PLANES = 4, /* up to 16 options as bit planes */
-    QR_CPU_BLOCK = 4096,   /* agents a thread handles at a time; whole words */
+    QR_CPU_MAX_PLANES = QR_SIMD_MAX_PLANES, /* up to 16 options as bit planes */
+    QR_CPU_BLOCK = 4096,                    /* agents a thread handles at a time; whole words */
+    QR_CPU_PLANES_BLOCK = 1 << 16,          /* the same on bit planes */
     QR_CPU_MAX_OFFSETS = 64,
-    QR_CPU_MAX_WORD_DEGREE = 26
+    QR_CPU_MAX_WORD_DEGREE = QR_SIMD_MAX_DEGREE
 };
 
 /* One thread's working memory. */
@@ -22,17 +24,11 @@ typedef struct qr_cpu_scratch {
     qr_neural_batch batch;
 } qr_cpu_scratch;
 
-/* How far away a neighbour is, and which border it crosses when it leaves the row or the plane. */
-typedef struct qr_cpu_offset {
-    int64_t distance; /* in view positions, away from borders */
-    int dx;
-    int dy; /* three dimensions only: crossing y means leaving the plane; 0 otherwise */
-} qr_cpu_offset;
-
 struct qr_backend {
     const qr_model *model;
     const qr_network *network;
     int threads;
+    const qr_simd *simd;                    /* NULL: plain forms only */
     int n_planes;                           /* 0: bytes */
     uint8_t *bytes[2];                      /* [view], current and next */
     uint64_t *planes[2][QR_CPU_MAX_PLANES]; /* [view / 64 + 2] words, bit i of the view at word i / 64 */

@@ -78,6 +78,12 @@ static borders find_borders(const qr_network_spec *spec, int64_t agent)
     return at;
 }
 
+/* qr_cpu_word_at, where up to 63 bits in front of the view may be asked for by agents that do not need them. */
+static uint64_t word_near(const uint64_t *plane, int64_t position)
+{
+    return position < 0 ? plane[0] << -position : qr_cpu_word_at(plane, position);
+}
+
 /* The votes of the neighbours at one offset of the 64 agents from view position `position`. */
 static uint64_t neighbour_word(const uint64_t *plane, int64_t position, const qr_cpu_offset *offset,
                                const qr_network_spec *spec, const borders *at)
@@ -86,15 +92,15 @@ static uint64_t neighbour_word(const uint64_t *plane, int64_t position, const qr
     int64_t area = spec->size[0] * spec->size[1];
     uint64_t x_out = offset->dx < 0 ? at->x_first : offset->dx > 0 ? at->x_last : 0;
     uint64_t y_out = offset->dy < 0 ? at->y_first : offset->dy > 0 ? at->y_last : 0;
-    uint64_t word = qr_cpu_word_at(plane, position + offset->distance);
+    uint64_t word = word_near(plane, position + offset->distance);
     if (x_out != 0) {
-        word ^= (word ^ qr_cpu_word_at(plane, position + offset->distance - offset->dx * width)) & x_out;
+        word ^= (word ^ word_near(plane, position + offset->distance - offset->dx * width)) & x_out;
     }
     if (y_out != 0) {
-        uint64_t other = qr_cpu_word_at(plane, position + offset->distance - offset->dy * area);
+        uint64_t other = word_near(plane, position + offset->distance - offset->dy * area);
         word ^= (word ^ other) & y_out & ~x_out;
         if ((x_out & y_out) != 0) {
-            other = qr_cpu_word_at(plane, position + offset->distance - offset->dx * width - offset->dy * area);
+            other = word_near(plane, position + offset->distance - offset->dx * width - offset->dy * area);
             word ^= (word ^ other) & y_out & x_out;
         }
     }
@@ -167,9 +173,108 @@ static void update_word(qr_backend *backend, int64_t index, uint64_t valid, int6
     tally_word(next, backend->n_planes, rule->n_options, valid, agent, tally);
 }
 
+/* How far behind and ahead of an agent a neighbour's vote can lie in the view, borders counted. */
+static void find_reach(const qr_backend *backend, int64_t *back, int64_t *ahead)
+{
+    const qr_network_spec *spec = &backend->network->spec;
+    int64_t width = spec->dims > 1 ? spec->size[0] : 0;
+    int64_t area = spec->dims > 2 ? spec->size[0] * spec->size[1] : 0;
+    *back = 0;
+    *ahead = 0;
+    for (int j = 0; j < backend->n_offsets; j++) {
+        const qr_cpu_offset *offset = &backend->offsets[j];
+        for (int wraps = 0; wraps < 4; wraps++) {
+            int64_t distance = offset->distance - ((wraps & 1) != 0 ? offset->dx * width : 0) -
+                               ((wraps & 2) != 0 ? offset->dy * area : 0);
+            *back = -distance > *back ? -distance : *back;
+            *ahead = distance > *ahead ? distance : *ahead;
+        }
+    }
+}
+
+/* Words [*from, *to) of the block that can go through the wide kernel: every word that it may read is there. */
+static void find_wide_words(const qr_backend *backend, qr_cpu_range block, int64_t *from, int64_t *to)
+{
+    const qr_network *network = backend->network;
+    int64_t begin = block.begin / 64;
+    int64_t end = block.end / 64;
+    *from = *to = begin;
+    if (backend->simd == NULL) {
+        return;
+    }
+    int64_t back = 0;
+    int64_t ahead = 0;
+    find_reach(backend, &back, &ahead);
+    int64_t first = (back - network->before + 63) / 64; /* agents from here on reach back to position 0 at most */
+    int64_t last = (network->view - ahead - network->before) / 64;
+    begin = first > begin ? first : begin;
+    end = last < end ? last : end;
+    uint64_t first_group = (uint64_t)network->own.first / 64 + (uint64_t)block.begin / 64;
+    uint64_t last_group = (uint64_t)network->own.first / 64 + (uint64_t)block.end / 64;
+    if (end - begin >= backend->simd->words && first_group >> 32 == last_group >> 32) {
+        *from = begin;
+        *to = begin + (end - begin) / backend->simd->words * backend->simd->words;
+    }
+}
+
+/* Notes the first voter of each option that has some among the words and no leader yet. */
+static void note_leaders(const qr_backend *backend, int64_t from, int64_t to, const int64_t *counts, qr_tally *tally)
+{
+    const qr_network *network = backend->network;
+    uint64_t *const *next = backend->planes[1 - backend->current];
+    for (uint32_t k = 0; k < backend->model->rule.n_options; k++) {
+        for (int64_t i = from; i < to && counts[k] > 0 && tally->leader[k] == 0; i++) {
+            uint64_t voters = ~(uint64_t)0;
+            for (int p = 0; p < backend->n_planes; p++) {
+                uint64_t votes = next[p][network->before / 64 + i];
+                voters &= (k >> p & 1u) != 0 ? votes : ~votes;
+            }
+            if (voters != 0) {
+                tally->leader[k] = qr_leader_pack(0, network->own.first + 64 * i + __builtin_ctzll(voters));
+            }
+        }
+    }
+}
+
+static void update_wide(qr_backend *backend, int64_t from, int64_t to, int64_t step, qr_tally *tally)
+{
+    const qr_network *network = backend->network;
+    qr_plane_task task = {.rule = &backend->model->rule,
+                          .voter = backend->model->kind == QR_RULE_VOTER,
+                          .dims = network->spec.dims,
+                          .size = {network->spec.size[0], network->spec.size[1]},
+                          .n_planes = backend->n_planes,
+                          .n_offsets = backend->n_offsets,
+                          .offsets = backend->offsets,
+                          .frozen = backend->frozen != NULL ? backend->frozen + from : NULL,
+                          .first_word = network->before / 64 + from,
+                          .first_agent = network->own.first + 64 * from,
+                          .n_words = to - from,
+                          .step = step};
+    for (int p = 0; p < backend->n_planes; p++) {
+        task.current[p] = backend->planes[backend->current][p];
+        task.next[p] = backend->planes[1 - backend->current][p];
+    }
+    int64_t counts[QR_SIMD_MAX_OPTIONS];
+    backend->simd->planes(&task, counts);
+    note_leaders(backend, from, to, counts, tally);
+    for (uint32_t k = 0; k < backend->model->rule.n_options; k++) {
+        tally->votes[k] += counts[k];
+    }
+}
+
 void qr_cpu_planes_block(qr_backend *backend, qr_cpu_range block, int64_t step, qr_tally *tally)
 {
-    for (int64_t i = block.begin; i < block.end; i += 64) {
+    int64_t from = 0;
+    int64_t to = 0;
+    find_wide_words(backend, block, &from, &to);
+    for (int64_t i = block.begin; i < 64 * from; i += 64) {
+        update_word(backend, i, bit_range(0, block.end - i), step, tally);
+    }
+    if (from < to) {
+        update_wide(backend, from, to, step, tally);
+    }
+    for (int64_t i = 64 * to; i < block.end; i += 64) {
         update_word(backend, i, bit_range(0, block.end - i), step, tally);
     }
 }

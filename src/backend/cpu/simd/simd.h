@@ -1,0 +1,57 @@
+/* The kernels that are compiled once per vector width: v3 (AVX2, 32 bytes) and v4 (AVX-512, 64 bytes). Both give the
+ * same bits as the plain forms; which one runs is a matter of speed alone. */
+#ifndef QR_BACKEND_CPU_SIMD_SIMD_H
+#define QR_BACKEND_CPU_SIMD_SIMD_H
+
+#include "backend/cpu/neural_kernel.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { QR_SIMD_MAX_PLANES = 4, QR_SIMD_MAX_OPTIONS = 1 << QR_SIMD_MAX_PLANES, QR_SIMD_MAX_DEGREE = 26 };
+
+/* How far away a neighbour is, and which border it crosses when it leaves the row or the plane. */
+typedef struct qr_cpu_offset {
+    int64_t distance; /* in view positions, away from borders */
+    int dx;
+    int dy; /* three dimensions only: crossing y means leaving the plane; 0 otherwise */
+} qr_cpu_offset;
+
+/* Consecutive words of a periodic lattice or ring to be advanced by one step, all of their agents existing. */
+typedef struct qr_plane_task {
+    const qr_rule *rule;
+    bool voter; /* else majority of two options */
+    int dims;
+    int64_t size[2]; /* x and y */
+    int n_planes;
+    int n_offsets;
+    const qr_cpu_offset *offsets;
+    const uint64_t *current[QR_SIMD_MAX_PLANES];
+    uint64_t *next[QR_SIMD_MAX_PLANES];
+    const uint64_t *frozen; /* of the first word on; NULL: no zealots */
+    int64_t first_word;     /* place of the first word in the planes */
+    int64_t first_agent;    /* its first agent, a multiple of 64 */
+    int64_t n_words;        /* a multiple of qr_simd.words */
+    int64_t step;
+} qr_plane_task;
+
+typedef struct qr_simd {
+    const char *name;
+    int words; /* 64-bit words to a vector */
+
+    /* Writes task->next and sets counts[k], k < n_options, to the votes in it. */
+    void (*planes)(const qr_plane_task *task, int64_t *counts);
+} qr_simd;
+
+extern const qr_simd qr_simd_v3;
+#if defined(__x86_64__)
+extern const qr_simd qr_simd_v4;
+#endif
+
+/* The widest that this processor runs. */
+const qr_simd *qr_simd_best(void);
+
+/* "v3" or "v4"; NULL when this processor does not run it. */
+const qr_simd *qr_simd_find(const char *name);
+
+#endif

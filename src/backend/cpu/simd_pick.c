@@ -1,0 +1,36 @@
+#include "backend/cpu/simd/planes_simd.h"
+#include "backend/cpu/simd/simd.h"
+
+#include <string.h>
+
+const qr_simd qr_simd_v3 = {.name = "v3", .words = 4, .planes = qr_simd_planes_v3};
+
+#if defined(__x86_64__)
+const qr_simd qr_simd_v4 = {.name = "v4", .words = 8, .planes = qr_simd_planes_v4};
+
+static bool runs_v4(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+const qr_simd *qr_simd_best(void)
+{
+#if defined(__x86_64__)
+    if (runs_v4()) {
+        return &qr_simd_v4;
+    }
+#endif
+    return &qr_simd_v3;
+}
+
+const qr_simd *qr_simd_find(const char *name)
+{
+#if defined(__x86_64__)
+    if (strcmp(name, qr_simd_v4.name) == 0) {
+        return runs_v4() ? &qr_simd_v4 : NULL;
+    }
+#endif
+    return strcmp(name, qr_simd_v3.name) == 0 ? &qr_simd_v3 : NULL;
+}

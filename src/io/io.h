@@ -10,9 +10,10 @@
  * HDF5's own filters alone are used. After every flush the files open in stock h5py, even when the process is killed.
  *
  * Payloads: QR_JOB_SERIES: count rows of qr_series_row followed by n_options uint64 tallies each (row stride =
- * qr_series_row_bytes). QR_JOB_SNAPSHOT: count votes as uint8, of agents first.. ; arguments[0] = snapshot index;
- * arguments[1] = votes of this snapshot this server still expects in all (its agents), for completeness.
- * QR_JOB_TEXT: bytes of text; flags: qr_text_mode; name: the file. */
+ * qr_series_row_bytes). QR_JOB_SNAPSHOT: count votes as uint8, of agents first..; arguments[0] = snapshot index from 0.
+ * A snapshot is shown when all votes of the server's agents and all earlier snapshots are there.
+ * QR_JOB_TEXT: bytes of text; flags: qr_text_mode; name: the file. Longer texts come as a replacement and appendices.
+ */
 #ifndef QR_IO_IO_H
 #define QR_IO_IO_H
 
@@ -27,7 +28,7 @@ typedef struct qr_series_row {
     int64_t winner;  /* option with most votes, lowest index on ties */
     int64_t leader;  /* agent id; -1: none */
     int64_t decided; /* 1 when the quorum has held for `hold` steps at this step, else 0 */
-} qr_series_row; /* followed by uint64_t tally[n_options] */
+} qr_series_row;     /* followed by uint64_t tally[n_options] */
 
 static inline int64_t qr_series_row_bytes(int64_t n_options)
 {
@@ -44,12 +45,14 @@ typedef struct qr_io_config {
     const char *version;
     int64_t n_agents;
     int64_t n_options;
-    int server;    /* index of this server over the whole job; 0 writes series.h5 and the texts */
-    int n_servers; /* over the whole job */
+    int server;           /* index of this server over the whole job; 0 writes series.h5 and the texts */
+    int n_servers;        /* over the whole job */
     int64_t server_first; /* the agents whose compute ranks this server serves */
     int64_t server_count;
-    bool snapshots; /* whether snapshots will come */
-    int dims;       /* lattice dimensions for the XDMF file: 2 or 3; 0: no lattice */
+    const int64_t
+        *server_starts; /* [n_servers + 1] first agent of each server, then n_agents; NULL when n_servers is 1 */
+    bool snapshots;     /* whether snapshots will come */
+    int dims;           /* lattice dimensions for the XDMF file: 2 or 3; 0: no lattice */
     int64_t size[3];
     int64_t compression; /* deflate level 0..9 */
     double flush_every_s;
@@ -76,7 +79,8 @@ qr_status qr_io_check_directory(const char *directory, bool overwrite);
 qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int n_queues, qr_io_server **out);
 
 /* Serves until every producer has sent QR_JOB_FINISH. A failing job is acknowledged with its status; the server goes on
- * serving (and refusing) so that no producer hangs. *keep_going (may be NULL) false makes it return early. Returns the first failure. */
+ * serving (and refusing) so that no producer hangs. *keep_going (may be NULL) false makes it return early. Returns the
+ * first failure. */
 qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going, qr_io_totals *totals);
 
 void qr_io_server_destroy(qr_io_server *server);
@@ -93,8 +97,8 @@ qr_status qr_io_info(const char *path);
 qr_status qr_io_read_votes(const char *path, int64_t n_agents, int64_t n_options, uint8_t **votes);
 
 /* Reads float32 datasets W1 (H, 2K + D), b1 (H), W2 (D, H), b2 (D), Wv (K, D), bv (K) into out, one after another in
- * this order, row-major. QR_USAGE with the dataset and both shapes when one does not fit. Order of W1's columns: global shares (K), state (D),
- * neighbours' shares (K). */
+ * this order, row-major. QR_USAGE with the dataset and both shapes when one does not fit. Order of W1's columns: global
+ * shares (K), state (D), neighbours' shares (K). */
 qr_status qr_io_read_weights(const char *path, int64_t n_options, int64_t state_dim, int64_t hidden, float *out);
 
 #endif

@@ -1,0 +1,376 @@
+#include "io/io.h"
+
+#include "base/memory.h"
+#include "io/results.h"
+#include "io/series.h"
+#include "io/snapshots.h"
+#include "queue/wait.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Longest sleep of an idle server; jobs taken from one producer before the next one has its turn. */
+enum { IDLE_US = 500, JOBS_A_TURN = 8 };
+
+struct qr_io_server {
+    qr_io_config config; /* strings and server_starts are its own copies */
+    qr_queue *queues;
+    bool *finished;
+    int n_queues, n_finished;
+    bool opened;
+    qr_series *series;
+    qr_snapshots *snapshots;
+    qr_texts *texts;
+    int64_t drawn_snapshots; /* in the XDMF file */
+    double last_flush;
+    bool dirty;
+    qr_status failure; /* the first; all later jobs are refused with it */
+    char message[QR_MESSAGE_BYTES];
+    qr_io_totals totals;
+};
+
+static qr_status copy_text(const char *text, const char **out)
+{
+    char *copy = strdup(text != NULL ? text : "");
+    if (copy == NULL) {
+        return qr_error_memory(strlen(text), "the I/O server");
+    }
+    *out = copy;
+    return QR_OK;
+}
+
+static qr_status copy_config(const qr_io_config *from, qr_io_config *to)
+{
+    *to = *from;
+    to->directory = to->deck_text = to->title = to->version = NULL;
+    to->server_starts = NULL;
+    qr_status status = copy_text(from->directory, &to->directory);
+    status = status != QR_OK ? status : copy_text(from->deck_text, &to->deck_text);
+    status = status != QR_OK ? status : copy_text(from->title, &to->title);
+    status = status != QR_OK ? status : copy_text(from->version, &to->version);
+    if (status == QR_OK && from->server_starts != NULL) {
+        size_t n = (size_t)from->n_servers + 1;
+        int64_t *starts = NULL;
+        status = qr_allocate(n, sizeof *starts, "the I/O server", (void **)&starts);
+        if (status == QR_OK) {
+            memcpy(starts, from->server_starts, n * sizeof *starts);
+            to->server_starts = starts;
+        }
+    }
+    return status;
+}
+
+qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int n_queues, qr_io_server **out)
+{
+    qr_io_server *server = NULL;
+    if (config->directory == NULL || n_queues < 1 || config->n_options < 1 || config->n_agents < 1 ||
+        config->compression < 0 || config->compression > 9 || config->server < 0 ||
+        config->server >= config->n_servers) {
+        return qr_error(QR_INTERNAL, "the I/O server's configuration is out of range");
+    }
+    qr_status status = qr_allocate(1, sizeof *server, "the I/O server", (void **)&server);
+    if (status != QR_OK) {
+        return status;
+    }
+    status = copy_config(config, &server->config);
+    if (status == QR_OK) {
+        status = qr_allocate((size_t)n_queues, sizeof(bool), "the I/O server", (void **)&server->finished);
+    }
+    if (status != QR_OK) {
+        qr_io_server_destroy(server);
+        return status;
+    }
+    server->queues = queues;
+    server->n_queues = n_queues;
+    *out = server;
+    return QR_OK;
+}
+
+void qr_io_server_destroy(qr_io_server *server)
+{
+    if (server == NULL) {
+        return;
+    }
+    (void)qr_series_close(server->series, NULL);
+    (void)qr_snapshots_close(server->snapshots, NULL);
+    qr_texts_destroy(server->texts);
+    free((void *)(uintptr_t)server->config.directory);
+    free((void *)(uintptr_t)server->config.deck_text);
+    free((void *)(uintptr_t)server->config.title);
+    free((void *)(uintptr_t)server->config.version);
+    free((void *)(uintptr_t)server->config.server_starts);
+    free(server->finished);
+    free(server);
+}
+
+static void beat_all(qr_io_server *server)
+{
+    for (int i = 0; i < server->n_queues; i++) {
+        qr_queue_beat(&server->queues[i]);
+    }
+}
+
+/* --- jobs --- */
+
+static qr_status open_files(qr_io_server *server)
+{
+    const qr_io_config *config = &server->config;
+    if (server->opened) {
+        return QR_OK;
+    }
+    server->opened = true;
+    server->last_flush = qr_now_s();
+    qr_status status = QR_OK;
+    if (config->server == 0) {
+        status = config->overwrite ? qr_clear_results(config->directory, config->n_servers) : QR_OK;
+        status = status != QR_OK ? status : qr_series_create(config, &server->series);
+        beat_all(server);
+    }
+    status = status != QR_OK ? status : qr_texts_create(config->directory, &server->texts);
+    if (status == QR_OK && config->snapshots && config->server_count > 0) {
+        status = qr_snapshots_create(config, &server->snapshots);
+    }
+    return status;
+}
+
+/* Rewritten as a whole, so only when there is a twentieth more to show, or at the end. */
+static qr_status draw_snapshots(qr_io_server *server, bool last)
+{
+    if (server->config.server != 0 || server->config.dims < 2 || server->snapshots == NULL) {
+        return QR_OK;
+    }
+    const int64_t *steps = NULL;
+    int64_t n = qr_snapshots_steps(server->snapshots, &steps);
+    int64_t drawn = server->drawn_snapshots;
+    if (n == drawn || (!last && n < drawn + drawn / 20)) {
+        return QR_OK;
+    }
+    qr_status status = qr_write_xdmf(&server->config, steps, n);
+    server->drawn_snapshots = status == QR_OK ? n : drawn;
+    return status;
+}
+
+static qr_status flush(qr_io_server *server)
+{
+    double start = qr_now_s();
+    qr_status status = QR_OK;
+    if (server->dirty && server->series != NULL) {
+        status = qr_series_flush(server->series);
+        beat_all(server);
+    }
+    if (status == QR_OK && server->dirty && server->snapshots != NULL) {
+        status = qr_snapshots_flush(server->snapshots);
+        beat_all(server);
+        status = status != QR_OK ? status : draw_snapshots(server, false);
+    }
+    if (status == QR_OK && server->texts != NULL) {
+        status = qr_texts_flush(server->texts);
+    }
+    server->dirty = false;
+    server->last_flush = qr_now_s();
+    server->totals.flush_s += server->last_flush - start;
+    return status;
+}
+
+static void keep_first(qr_status *first, qr_status status, char *message)
+{
+    if (status != QR_OK && *first == QR_OK) {
+        *first = status;
+        snprintf(message, QR_MESSAGE_BYTES, "%s", qr_error_message());
+    }
+}
+
+/* Everything is flushed and closed, also after a failure; each file on its own. */
+static qr_status close_files(qr_io_server *server)
+{
+    double start = qr_now_s();
+    qr_status first = QR_OK;
+    char message[QR_MESSAGE_BYTES] = "";
+    int64_t bytes = 0;
+    bool healthy = server->failure == QR_OK;
+    keep_first(&first, qr_series_close(server->series, &bytes), message);
+    server->series = NULL;
+    server->totals.bytes_written += bytes;
+    beat_all(server);
+    if (server->snapshots != NULL) {
+        const int64_t *steps = NULL;
+        server->totals.snapshots = qr_snapshots_steps(server->snapshots, &steps);
+        if (healthy && first == QR_OK) {
+            keep_first(&first, qr_snapshots_flush(server->snapshots), message);
+            keep_first(&first, draw_snapshots(server, true), message);
+        }
+        bytes = 0;
+        keep_first(&first, qr_snapshots_close(server->snapshots, &bytes), message);
+        server->snapshots = NULL;
+        server->totals.bytes_written += bytes;
+        beat_all(server);
+    }
+    if (server->texts != NULL) {
+        keep_first(&first, qr_texts_flush(server->texts), message);
+        server->totals.bytes_written += qr_texts_bytes(server->texts);
+        qr_texts_destroy(server->texts);
+        server->texts = NULL;
+    }
+    server->totals.flush_s += qr_now_s() - start;
+    return first == QR_OK ? QR_OK : qr_error(first, "%s", message);
+}
+
+static qr_status out_of_place(const qr_io_server *server, const char *what)
+{
+    return qr_error(QR_INTERNAL, "%s: I/O server %d got %s that it does not store", server->config.directory,
+                    server->config.server, what);
+}
+
+static qr_status carry_out(qr_io_server *server, const qr_job *job, const void *payload)
+{
+    if (server->failure != QR_OK) {
+        return qr_error(server->failure, "%s", server->message);
+    }
+    if (!server->opened && job->kind != QR_JOB_OPEN && job->kind != QR_JOB_FINISH && job->kind != QR_JOB_FLUSH) {
+        return out_of_place(server, "a job before its files are open");
+    }
+    switch (job->kind) {
+    case QR_JOB_OPEN: return open_files(server);
+    case QR_JOB_SERIES:
+        server->dirty = true;
+        return server->series == NULL ? out_of_place(server, "a series")
+                                      : qr_series_append(server->series, job, payload);
+    case QR_JOB_SNAPSHOT:
+        server->dirty = true;
+        return server->snapshots == NULL ? out_of_place(server, "a snapshot")
+                                         : qr_snapshots_add(server->snapshots, job, payload);
+    case QR_JOB_TEXT: server->dirty = true; return qr_texts_write(server->texts, job, payload);
+    case QR_JOB_FLUSH: return flush(server);
+    case QR_JOB_FINISH: return QR_OK;
+    default: return out_of_place(server, "a job of an unknown kind");
+    }
+}
+
+static void note_failure(qr_io_server *server, qr_status status)
+{
+    keep_first(&server->failure, status, server->message);
+}
+
+static void serve(qr_io_server *server, int producer, const qr_job *job)
+{
+    qr_queue *queue = &server->queues[producer];
+    double start = qr_now_s();
+    const void *payload = job->slot == QR_NO_SLOT ? "" : qr_queue_slot(queue, job->slot);
+    beat_all(server);
+    qr_status status = carry_out(server, job, payload);
+    note_failure(server, status);
+    if (job->kind == QR_JOB_FINISH && !server->finished[producer]) {
+        server->finished[producer] = true;
+        server->n_finished++;
+        /* The last one to finish learns how closing went. */
+        if (server->n_finished == server->n_queues) {
+            qr_status closed = close_files(server);
+            note_failure(server, closed);
+            status = status == QR_OK ? closed : status;
+        }
+    }
+    server->totals.jobs++;
+    server->totals.bytes_in += job->bytes;
+    qr_queue_acknowledge(queue, job, status, qr_error_message());
+    server->totals.busy_s += qr_now_s() - start;
+}
+
+static bool serve_all(qr_io_server *server)
+{
+    bool any = false;
+    for (int i = 0; i < server->n_queues; i++) {
+        qr_job job;
+        for (int n = 0; n < JOBS_A_TURN && qr_queue_next(&server->queues[i], &job); n++) {
+            serve(server, i, &job);
+            any = true;
+        }
+    }
+    return any;
+}
+
+qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going, qr_io_totals *totals)
+{
+    /* A file-size limit shall be an error of the write, not the end of the process. */
+    signal(SIGXFSZ, SIG_IGN);
+    qr_wait wait = {0};
+    while (server->n_finished < server->n_queues && (keep_going == NULL || *keep_going)) {
+        beat_all(server);
+        if (serve_all(server)) {
+            wait.turns = 0;
+        } else {
+            qr_wait_turn(&wait, IDLE_US);
+        }
+        double now = qr_now_s();
+        if (server->dirty && server->failure == QR_OK && now - server->last_flush >= server->config.flush_every_s) {
+            note_failure(server, flush(server));
+            server->totals.busy_s += qr_now_s() - now;
+        }
+    }
+    if (server->n_finished < server->n_queues) {
+        note_failure(server, close_files(server));
+    }
+    if (totals != NULL) {
+        *totals = server->totals;
+    }
+    return server->failure == QR_OK ? QR_OK : qr_error(server->failure, "%s", server->message);
+}
+
+/* --- as a thread --- */
+
+struct qr_io_thread {
+    qr_io_server *server;
+    pthread_t thread;
+    qr_io_totals totals;
+    qr_status status;
+    char message[QR_MESSAGE_BYTES];
+};
+
+static void *thread_main(void *argument)
+{
+    qr_io_thread *thread = argument;
+    thread->status = qr_io_server_run(thread->server, NULL, &thread->totals);
+    snprintf(thread->message, sizeof thread->message, "%s", qr_error_message());
+    return NULL;
+}
+
+qr_status qr_io_thread_start(qr_io_server *server, qr_io_thread **out)
+{
+    qr_io_thread *thread = NULL;
+    qr_status status = qr_allocate(1, sizeof *thread, "the I/O thread", (void **)&thread);
+    if (status != QR_OK) {
+        return status;
+    }
+    thread->server = server;
+    /* Signals are the main thread's. */
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&thread->thread, NULL, thread_main, thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        free(thread);
+        return qr_error(QR_RESOURCE, "the I/O thread cannot be started: %s", strerror(error));
+    }
+    *out = thread;
+    return QR_OK;
+}
+
+qr_status qr_io_thread_join(qr_io_thread *thread, qr_io_totals *totals)
+{
+    int error = pthread_join(thread->thread, NULL);
+    qr_status status = thread->status;
+    if (error != 0) {
+        status = qr_error(QR_INTERNAL, "the I/O thread cannot be joined: %s", strerror(error));
+    } else if (status != QR_OK) {
+        qr_error(status, "%s", thread->message);
+    }
+    if (totals != NULL) {
+        *totals = thread->totals;
+    }
+    free(thread);
+    return status;
+}

@@ -1,0 +1,148 @@
+#include "base/memory.h"
+#include "io/file.h"
+#include "io/results.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A file that is appended to. */
+typedef struct appended {
+    char name[sizeof((qr_job *)0)->name];
+    int file;
+    bool dirty;
+} appended;
+
+struct qr_texts {
+    char *directory;
+    appended *files;
+    size_t n_files, capacity;
+    int64_t bytes;
+};
+
+qr_status qr_texts_create(const char *directory, qr_texts **out)
+{
+    qr_texts *texts = NULL;
+    qr_status status = qr_allocate(1, sizeof *texts, "text files", (void **)&texts);
+    if (status != QR_OK) {
+        return status;
+    }
+    texts->directory = strdup(directory);
+    if (texts->directory == NULL) {
+        free(texts);
+        return qr_error_memory(strlen(directory), "a path");
+    }
+    *out = texts;
+    return QR_OK;
+}
+
+static void drop(qr_texts *texts, size_t i)
+{
+    close(texts->files[i].file);
+    texts->files[i] = texts->files[--texts->n_files];
+}
+
+void qr_texts_destroy(qr_texts *texts)
+{
+    if (texts != NULL) {
+        while (texts->n_files > 0) {
+            drop(texts, texts->n_files - 1);
+        }
+        free(texts->files);
+        free(texts->directory);
+        free(texts);
+    }
+}
+
+static qr_status failed(const qr_texts *texts, const char *name)
+{
+    int error = errno;
+    char *path = NULL;
+    qr_status status = qr_path_join(texts->directory, name, &path);
+    if (status == QR_OK) {
+        status = qr_file_error(path, "written", error);
+        free(path);
+    }
+    return status;
+}
+
+/* The open file of this name; it starts empty or not as it is found. */
+static qr_status find(qr_texts *texts, const char *name, appended **out)
+{
+    for (size_t i = 0; i < texts->n_files; i++) {
+        if (strcmp(texts->files[i].name, name) == 0) {
+            *out = &texts->files[i];
+            return QR_OK;
+        }
+    }
+    char *path = NULL;
+    qr_status status =
+        qr_grow((void **)&texts->files, &texts->capacity, texts->n_files + 1, sizeof(appended), "text files");
+    status = status != QR_OK ? status : qr_path_join(texts->directory, name, &path);
+    if (status != QR_OK) {
+        return status;
+    }
+    int file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    status = file < 0 ? qr_file_error(path, "written", errno) : QR_OK;
+    free(path);
+    if (status != QR_OK) {
+        return status;
+    }
+    appended *added = &texts->files[texts->n_files++];
+    memset(added, 0, sizeof *added);
+    memcpy(added->name, name, strlen(name)); /* shorter than a descriptor's name, see good_name */
+    added->file = file;
+    *out = added;
+    return QR_OK;
+}
+
+static bool good_name(const qr_job *job)
+{
+    return memchr(job->name, '\0', sizeof job->name) != NULL && job->name[0] != '\0' && job->name[0] != '.' &&
+           strchr(job->name, '/') == NULL;
+}
+
+qr_status qr_texts_write(qr_texts *texts, const qr_job *job, const void *payload)
+{
+    if (!good_name(job) || (job->flags != QR_TEXT_APPEND && job->flags != QR_TEXT_REPLACE)) {
+        return qr_error(QR_INTERNAL, "%s: a text job with a bad name or mode", texts->directory);
+    }
+    qr_status status = QR_OK;
+    if (job->flags == QR_TEXT_REPLACE) {
+        for (size_t i = texts->n_files; i-- > 0;) {
+            if (strcmp(texts->files[i].name, job->name) == 0) {
+                drop(texts, i);
+            }
+        }
+        status = qr_file_replace(texts->directory, job->name, payload, (size_t)job->bytes);
+    } else {
+        appended *target = NULL;
+        status = find(texts, job->name, &target);
+        if (status == QR_OK && !qr_file_write(target->file, payload, (size_t)job->bytes)) {
+            status = failed(texts, job->name);
+        }
+        if (status == QR_OK) {
+            target->dirty = true;
+        }
+    }
+    texts->bytes += status == QR_OK ? job->bytes : 0;
+    return status;
+}
+
+qr_status qr_texts_flush(qr_texts *texts)
+{
+    for (size_t i = 0; i < texts->n_files; i++) {
+        if (texts->files[i].dirty && fsync(texts->files[i].file) != 0) {
+            return failed(texts, texts->files[i].name);
+        }
+        texts->files[i].dirty = false;
+    }
+    return QR_OK;
+}
+
+int64_t qr_texts_bytes(const qr_texts *texts)
+{
+    return texts->bytes;
+}

@@ -12,26 +12,28 @@ static qr_queue_shape shape_of(const qr_deck *deck)
     return (qr_queue_shape){.n_slots = (int32_t)deck->io.slots, .slot_bytes = deck->io.slot_size};
 }
 
-/* The agents of the parts that a server serves: contiguous, because servers and parts are numbered alike. */
-static void set_server_range(const qr_simulation *simulation, int server, qr_io_config *config)
+/* First agent of each server, then the number of agents. A server's agents are contiguous, because servers and parts
+ * are numbered alike; starts: [n_servers + 1]. */
+static void find_server_starts(const qr_simulation *simulation, int64_t *starts)
 {
     const qr_comm *comm = simulation->comm;
-    bool any = false;
-    for (int part = 0; part < comm->n_parts; part++) {
-        if (comm->all[comm->world_of_part[part]].server != server) {
-            continue;
-        }
-        qr_range range = qr_partition_range(simulation->spec.n_agents, comm->n_parts, part);
-        if (!any) {
-            config->server_first = range.first;
-            any = true;
-        }
-        config->server_count += range.count;
+    starts[comm->n_servers] = simulation->spec.n_agents;
+    for (int part = comm->n_parts - 1; part >= 0; part--) {
+        int server = comm->all[comm->world_of_part[part]].server;
+        starts[server] = qr_partition_range(simulation->spec.n_agents, comm->n_parts, part).first;
     }
 }
 
 static qr_status create_server(qr_simulation *simulation)
 {
+    int64_t *starts = NULL;
+    qr_status status =
+        qr_allocate((size_t)simulation->comm->n_servers + 1, sizeof *starts, "servers", (void **)&starts);
+    if (status != QR_OK) {
+        return status;
+    }
+    find_server_starts(simulation, starts);
+    int server = simulation->comm->me.server;
     const qr_deck *deck = simulation->deck;
     const qr_network_spec *spec = &simulation->spec;
     bool lattice = spec->kind == QR_NETWORK_LATTICE2D || spec->kind == QR_NETWORK_LATTICE3D;
@@ -41,7 +43,7 @@ static qr_status create_server(qr_simulation *simulation)
                            .version = QR_VERSION " (" QR_REVISION ")",
                            .n_agents = spec->n_agents,
                            .n_options = deck->agents.options,
-                           .server = simulation->comm->me.server,
+                           .server = server,
                            .n_servers = simulation->comm->n_servers,
                            .snapshots =
                                deck->output.snapshot_every.steps > 0 || deck->output.snapshot_every.seconds > 0.0,
@@ -50,8 +52,9 @@ static qr_status create_server(qr_simulation *simulation)
                            .compression = deck->output.compression,
                            .flush_every_s = deck->output.flush_every,
                            .overwrite = deck->output.overwrite};
-    set_server_range(simulation, config.server, &config);
-    return qr_io_server_create(&config, simulation->server_queues, simulation->n_server_queues, &simulation->server);
+    status = qr_io_server_create(&config, simulation->server_queues, simulation->n_server_queues, &simulation->server);
+    free(starts);
+    return status;
 }
 
 /* A compute rank that serves itself: both ends in plain memory. */

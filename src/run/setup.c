@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "io/source.h"
 #include "quorate_version.h"
 
 #include <stdlib.h>

@@ -21,7 +21,8 @@ typedef struct qr_edge_table {
 } qr_edge_table;
 
 /* Parses a whole source (gzip is recognised by its first bytes). An undirected file may list a pair in one or both
- * directions. Errors are QR_USAGE with the place for content that is not an edge list, QR_DATA for a broken gzip. */
+ * directions; facts.duplicates counts lines that repeat an earlier one in the same direction. Errors are QR_USAGE with
+ * the place for content that is not an edge list, QR_DATA for a broken gzip. */
 qr_status qr_edge_table_read(const qr_edge_source *source, bool directed, qr_edge_table *out);
 
 void qr_edge_table_clear(qr_edge_table *table);

@@ -102,3 +102,20 @@ run_forwarding_signals() {
     trap - USR1 INT TERM
     return "$status"
 }
+
+# check_job QUORATE DECK...: says what is wrong with a job before it starts ranks.
+check_job() {
+    if ! [ -x "$1" ]; then
+        printf '%s: no such program; build it first, or set QUORATE (the program) or QUORATE_ROOT (its folder)\n' "$1" >&2
+        exit 3
+    fi
+    if [ $# -lt 2 ] || ! [ -f "$2" ]; then
+        printf '%s: no such deck; usage: sbatch SCRIPT DECK [--set key=value]...\n' "${2:-(none)}" >&2
+        exit 2
+    fi
+}
+
+# is_complete RESULTS: true when a run ended there by itself, not by a signal.
+is_complete() {
+    [ -s "$1/summary.json" ] && ! grep -q '"stopped_by": *"SIG' "$1/summary.json"
+}

@@ -92,7 +92,7 @@ fingerprint() {
 stamp=$(fingerprint | sha256sum | cut -d ' ' -f 1)
 stamp_file=$results/workstation.stamp
 
-if [ -e "$results/summary.json" ] && [ "$(cat "$stamp_file" 2>/dev/null)" = "done $stamp" ]; then
+if is_complete "$results" && [ "$(cat "$stamp_file" 2>/dev/null)" = "done $stamp" ]; then
     say "the results of this deck and this program are complete: $results (not run again)"
 else
     if [ -e "$results/series.h5" ] && ! grep -qs '^started ' "$stamp_file"; then
@@ -113,10 +113,10 @@ else
         exit "$status"
     fi
     # A run that was told to stop is not complete: the next call starts it anew.
-    if grep -q '"stopped_by": *"SIG' "$results/summary.json" 2>/dev/null; then
-        say "the run was stopped early; its results up to then are in $results"
-    else
+    if is_complete "$results"; then
         printf 'done %s\n' "$stamp" >"$stamp_file"
+    else
+        say "the run was stopped early; its results up to then are in $results"
     fi
 fi
 

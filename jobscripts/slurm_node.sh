@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# One simulation on one node. Submit it from the folder in which the deck's relative paths should count:
+#
+#   sbatch jobscripts/slurm_node.sh inputs/nest_site.yml --set run.seed=3
+#
+# Everything after the script's name goes to `quorate run`.
+#
+# -- to edit ---------------------------------------------------------------------------------------------------------
+#SBATCH --job-name=quorate
+#SBATCH --nodes=1
+# Ranks: as many as the node has cores. One of them does the input and output (io.ranks_per_node).
+#SBATCH --ntasks=2
+#SBATCH --cpus-per-task=1
+#SBATCH --time=01:00:00
+# Memory: `quorate run DECK --dry-run` under the same number of ranks says what they need.
+##SBATCH --mem=0
+##SBATCH --partition=YOUR_PARTITION
+##SBATCH --account=YOUR_ACCOUNT
+# Slurm warns this script 60 s before the time limit; the run then writes what it has and ends cleanly. Give it more when
+# snapshots are large.
+#SBATCH --signal=B:USR1@60
+#SBATCH --output=quorate-%j.log
+# Clusters: load the modules that Quorate was built with.
+# module load gcc openmpi hdf5
+# ---------------------------------------------------------------------------------------------------------------------
+set -euo pipefail
+
+# Slurm runs a copy of this file, so the folder it came from is given by hand or taken to be where sbatch was called.
+root=${QUORATE_ROOT:-${SLURM_SUBMIT_DIR:?run this through sbatch}}
+quorate=${QUORATE:-$root/build/quorate}
+# shellcheck source=SCRIPTDIR/lib.sh
+. "$root/jobscripts/lib.sh"
+check_job "$quorate" "$@"
+
+say "job $SLURM_JOB_ID: $SLURM_NTASKS ranks on $SLURM_JOB_NODELIST"
+set_mpi_environment "$SLURM_NTASKS"
+run_forwarding_signals mpirun -n "$SLURM_NTASKS" "$quorate" run "$@"

@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Submits the job scripts to a real Slurm that this test starts on this machine and stops again. Needs QUORATE and
+# SOURCE_DIR. Exit code 77: Slurm is not installed here.
+set -uo pipefail
+
+: "${QUORATE:?the program}" "${SOURCE_DIR:?the repository}"
+export QUORATE QUORATE_ROOT=$SOURCE_DIR
+# shellcheck source=SCRIPTDIR/slurm_cluster.sh
+. "$SOURCE_DIR/tests/slurm/slurm_cluster.sh"
+# shellcheck source=SCRIPTDIR/../../jobscripts/lib.sh
+. "$SOURCE_DIR/jobscripts/lib.sh"
+
+# Short: the path of a socket may have 107 characters.
+work=$(mktemp -d /tmp/qr-slurm.XXXXXX)
+failures=0
+
+finish() {
+    local status=$?
+    timeout 5 squeue 2>/dev/null >"$work/log/queue-at-the-end.log"
+    slurm_cluster_stop
+    if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then
+        tail -n 15 "$work"/log/*.log "$work"/*.log 2>/dev/null
+    fi
+    rm -rf "$work"
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM HUP
+
+# check NAME COMMAND...
+check() {
+    local name=$1
+    shift
+    if "$@"; then
+        printf 'ok    %s\n' "$name"
+    else
+        printf 'FAIL  %s\n' "$name"
+        failures=$((failures + 1))
+    fi
+}
+
+slurm_cluster_start "$work"
+case $? in
+0) ;;
+77)
+    echo "skipped: slurm-wlm and munge are not installed"
+    exit 77
+    ;;
+*)
+    echo "Slurm did not start"
+    exit 1
+    ;;
+esac
+
+# Both nodes are this machine, and test machines may have no network but the loopback interface.
+export OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_oob_tcp_if_include=lo
+python=$(find_python) || exit 1
+cd "$work" || exit 1
+
+cat >nest.yml <<'EOF'
+run:       {title: Slurm test, seed: 1, steps: 500}
+agents:    {count: 2000, options: 3}
+model:     {rule: best_of_n, qualities: [1, 1.2, 1.5]}
+network:   {kind: complete}
+consensus: {quorum: 9/10, hold: 5}
+output:    {directory: results/nest}
+EOF
+cat >endless.yml <<'EOF'
+run:       {title: Endless, seed: 1, steps: 1000000000000, stop: steps}
+agents:    {count: 2000, options: 2}
+model:     {rule: voter}
+network:   {kind: complete}
+output:    {directory: results/endless, series_every: 1000 steps, flush_every: 0.2 s}
+EOF
+
+# submit LOG SBATCH_ARGUMENT...: waits for the job; its exit code is the job's.
+submit() {
+    local log=$1
+    shift
+    timeout 120 sbatch --quiet --wait --output="$log" "$@"
+}
+# hash_of LOG...: the different state hashes in the logs.
+hash_of() {
+    sed -n 's/^.*state hash: \([0-9a-f]\{32\}\).*$/\1/p' "$@" | sort -u
+}
+count_hashes() {
+    hash_of "$@" | wc -l
+}
+has() {
+    grep -Eq -- "$1" "$2"
+}
+
+# ---- one node, many nodes
+check "one node: the job ends with 0" \
+    submit node.log "$SOURCE_DIR/jobscripts/slurm_node.sh" nest.yml --set output.directory=results/node
+[ "$failures" -eq 0 ] || exit 1
+check "one node: a decision is taken" has 'decision: option 2, [0-9]+ of 2000 agents' node.log
+check "one node: there are results" test -s results/node/series.h5 -a -s results/node/summary.json
+check "two nodes: the job ends with 0" \
+    submit nodes.log "$SOURCE_DIR/jobscripts/slurm_nodes.sh" nest.yml --set output.directory=results/nodes
+check "two nodes: both are used" has '4 ranks on 2 nodes' nodes.log
+check "two nodes: the same state as on one" test "$(count_hashes node.log nodes.log)" -eq 1
+check "two nodes: there are results" test -s results/nodes/series.h5
+submit missing.log "$SOURCE_DIR/jobscripts/slurm_node.sh" nowhere.yml
+check "a deck that is missing: the job ends with 2" test $? -eq 2
+
+# ---- an array over seeds
+array=("$SOURCE_DIR/jobscripts/slurm_array.sh" nest.yml)
+check "array: every task ends with 0" submit array-%a.log --array=1-3 "${array[@]}"
+check "array: each seed has its results" \
+    test -s results/nest/seed_0001/series.h5 -a -s results/nest/seed_0002/series.h5 -a -s results/nest/seed_0003/series.h5
+check "array: seeds differ" test "$(count_hashes array-1.log array-2.log array-3.log)" -eq 3
+check "array: seed 1 is the run of one node" test "$(count_hashes array-1.log node.log)" -eq 1
+touch before
+check "array: submitted again" submit again-%a.log --array=1-3 "${array[@]}"
+check "array: what is complete is not run again" \
+    test -z "$(find results/nest -type f -newer before)" -a -n "$(grep -l 'is complete' again-3.log)"
+
+# ---- signals: a run without an end, told to stop
+# start_endless NAME: submits it and returns when its series is on disk. Sets job.
+start_endless() {
+    job=$(sbatch --parsable --ntasks=3 --output="$1.log" "$SOURCE_DIR/jobscripts/slurm_node.sh" endless.yml \
+        --set output.directory="results/$1")
+    wait_for 60 test -s "results/$1/series.h5" && sleep 2
+}
+job_state() {
+    scontrol show job "$job" | grep -o 'JobState=[A-Z]*\|ExitCode=[0-9:]*' | tr '\n' ' '
+}
+job_has_ended() {
+    ! job_state | grep -Eq 'RUNNING|COMPLETING|PENDING'
+}
+# The last row of the series is the last step, and the summary names what stopped the run.
+results_are_flushed() {
+    "$python" - "$1" "$2" <<'EOF'
+import json, sys, h5py
+summary = json.load(open(f"{sys.argv[1]}/summary.json"))
+with h5py.File(f"{sys.argv[1]}/series.h5", "r") as file:
+    step, tally = file["series/step"][:], file["series/tally"][:]
+assert summary["stopped_by"] in sys.argv[2].split("|"), summary
+assert len(step) > 1 and len(step) == len(tally) and (tally.sum(axis=1) == 2000).all(), step
+EOF
+}
+
+check "SIGUSR1: the run starts" start_endless usr1
+scancel --signal=USR1 --batch "$job"
+check "SIGUSR1: the job ends soon" wait_for 30 job_has_ended
+check "SIGUSR1: the job ends with 0" test "$(job_state)" = "JobState=COMPLETED ExitCode=0:0 "
+check "SIGUSR1: results are flushed" results_are_flushed results/usr1 SIGUSR1
+
+check "SIGTERM: the run starts" start_endless term
+scancel "$job"
+check "SIGTERM: the job ends soon" wait_for 40 job_has_ended
+check "SIGTERM: results are flushed" results_are_flushed results/term 'SIGUSR1|SIGTERM'
+
+printf '%d failures\n' "$failures"
+[ "$failures" -eq 0 ]

@@ -1,7 +1,9 @@
 #include "io/h5.h"
 
 #include "io/h5_driver.h"
+#include "io/io.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,19 @@ qr_status qr_h5_error(qr_status status, const char *path, const char *what)
 {
     const char *cause = qr_h5_cause();
     return qr_error(status, "%s: %s%s%s", path, what, cause[0] == '\0' ? "" : ": ", cause);
+}
+
+static atomic_bool broken;
+
+bool qr_io_must_exit_fast(void)
+{
+    return atomic_load(&broken);
+}
+
+qr_status qr_h5_write_error(const char *path)
+{
+    atomic_store(&broken, true);
+    return qr_h5_error(QR_DATA, path, "cannot be written");
 }
 
 qr_status qr_h5_create(qr_store *store, const char *path, hid_t *file)
@@ -78,7 +93,7 @@ qr_status qr_h5_open(const char *path, hid_t *file)
 qr_status qr_h5_commit(hid_t file, qr_store *store, const char *path)
 {
     if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) {
-        return qr_h5_error(QR_DATA, path, "cannot be written");
+        return qr_h5_write_error(path);
     }
     return qr_store_commit(store);
 }

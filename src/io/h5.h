@@ -48,6 +48,9 @@ bool qr_h5_append(hid_t dataset, hid_t type, hsize_t columns, hsize_t first, hsi
 /* The innermost cause of the last failed call; "" when there is none. Valid until the next call. */
 const char *qr_h5_cause(void);
 
+/* Error "path: cannot be written: cause" of a failed call that writes; see qr_io_must_exit_fast. */
+qr_status qr_h5_write_error(const char *path);
+
 /* Error "path: what: cause". */
 qr_status qr_h5_error(qr_status status, const char *path, const char *what);
 

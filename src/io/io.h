@@ -85,15 +85,22 @@ qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going
 
 void qr_io_server_destroy(qr_io_server *server);
 
+/* True after the HDF5 library itself failed while it wrote: its clean-up at exit may then crash, so leave by _exit.
+ * Full disks and the like do not count: the library never learns of them. */
+bool qr_io_must_exit_fast(void);
+
 /* Starts and joins the same loop in a thread. */
 typedef struct qr_io_thread qr_io_thread;
 qr_status qr_io_thread_start(qr_io_server *server, qr_io_thread **out);
 qr_status qr_io_thread_join(qr_io_thread *thread, qr_io_totals *totals);
 
-/* Prints what an HDF5 result file, or a results directory, holds. QR_DATA when it is damaged. */
+/* Prints what an HDF5 result file, or a results directory, holds, and reads all of it: in a child process, so that a
+ * file that breaks the HDF5 library is a message too. QR_USAGE when there is no such file or no results are in the
+ * directory, QR_DATA when something is damaged. */
 qr_status qr_io_info(const char *path);
 
-/* Reads the votes an HDF5 file holds: /votes of shape (N) or (S, N), of which the last row. *votes is malloc'd. */
+/* Reads the votes an HDF5 file holds: /votes of shape (N) or (S, N), of which the last row. *votes [n_agents] is
+ * malloc'd. QR_USAGE when shape, type or a vote does not fit, QR_DATA when the file is damaged. */
 qr_status qr_io_read_votes(const char *path, int64_t n_agents, int64_t n_options, uint8_t **votes);
 
 /* Reads float32 datasets W1 (H, 2K + D), b1 (H), W2 (D, H), b2 (D), Wv (K, D), bv (K) into out, one after another in

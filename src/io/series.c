@@ -124,7 +124,7 @@ static qr_status pass_on(qr_series *series)
                 qr_h5_append(series->decided, H5T_NATIVE_UINT8, 0, first, n, series->decisions) &&
                 qr_h5_append(series->tally, H5T_NATIVE_UINT64, series->n_options, first, n, series->tallies);
     if (!done) {
-        return qr_h5_error(QR_DATA, series->path, "cannot be written");
+        return qr_h5_write_error(series->path);
     }
     series->rows += series->gathered;
     series->gathered = 0;
@@ -178,7 +178,7 @@ qr_status qr_series_close(qr_series *series, int64_t *bytes)
     }
     qr_status status = pass_on(series);
     if (H5Fclose(series->file) < 0 && status == QR_OK) {
-        status = qr_h5_error(QR_DATA, series->path, "cannot be closed");
+        status = qr_h5_write_error(series->path);
     }
     series->file = H5I_INVALID_HID;
     status = status != QR_OK ? status : qr_store_commit(series->store);

@@ -165,7 +165,7 @@ static qr_status store_piece(qr_snapshots *s, piece *p, size_t i)
 {
     hsize_t offset[2] = {(hsize_t)s->n_steps, (hsize_t)i * (hsize_t)s->chunk};
     if (H5Dwrite_chunk(s->votes, H5P_DEFAULT, p->skipped_filters, offset, p->packed_bytes, p->packed) < 0) {
-        return qr_h5_error(QR_DATA, s->path, "cannot be written");
+        return qr_h5_write_error(s->path);
     }
     s->held -= p->packed_bytes;
     free(p->packed);
@@ -257,11 +257,11 @@ static qr_status add_row(qr_snapshots *s, pending *p)
 {
     qr_status status = qr_grow((void **)&s->steps, &s->steps_capacity, s->n_steps + 1, sizeof(int64_t), "snapshots");
     if (status == QR_OK && !s->early && !qr_h5_set_rows(s->votes, (hsize_t)s->width, (hsize_t)s->n_steps + 1)) {
-        status = qr_h5_error(QR_DATA, s->path, "cannot be written");
+        status = qr_h5_write_error(s->path);
     }
     status = status != QR_OK ? status : store_finished_pieces(s, p);
     if (status == QR_OK && !qr_h5_append(s->step, H5T_NATIVE_INT64, 0, (hsize_t)s->n_steps, 1, &p->step)) {
-        status = qr_h5_error(QR_DATA, s->path, "cannot be written");
+        status = qr_h5_write_error(s->path);
     }
     if (status == QR_OK) {
         s->steps[s->n_steps++] = p->step;
@@ -280,7 +280,7 @@ static qr_status begin_early(qr_snapshots *s)
 {
     qr_status status = qr_snapshots_flush(s);
     if (status == QR_OK && !qr_h5_set_rows(s->votes, (hsize_t)s->width, (hsize_t)s->n_steps + 1)) {
-        status = qr_h5_error(QR_DATA, s->path, "cannot be written");
+        status = qr_h5_write_error(s->path);
     }
     s->early = status == QR_OK;
     return status;
@@ -339,10 +339,10 @@ qr_status qr_snapshots_close(qr_snapshots *s, int64_t *bytes)
     }
     qr_status status = qr_store_check(s->store);
     if (s->early && !qr_h5_set_rows(s->votes, (hsize_t)s->width, (hsize_t)s->n_steps) && status == QR_OK) {
-        status = qr_h5_error(QR_DATA, s->path, "cannot be written");
+        status = qr_h5_write_error(s->path);
     }
     if (H5Fclose(s->file) < 0 && status == QR_OK) {
-        status = qr_h5_error(QR_DATA, s->path, "cannot be closed");
+        status = qr_h5_write_error(s->path);
     }
     s->file = H5I_INVALID_HID;
     status = status != QR_OK ? status : qr_store_commit(s->store);

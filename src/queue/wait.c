@@ -5,13 +5,6 @@
 
 enum { SPINS = 64, YIELDS = 16, FIRST_SLEEP_US = 50, LONGEST_DOUBLING = 16 };
 
-double qr_now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

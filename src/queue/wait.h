@@ -3,10 +3,9 @@
 #ifndef QR_QUEUE_WAIT_H
 #define QR_QUEUE_WAIT_H
 
-#include <stdint.h>
+#include "base/timer.h"
 
-/* Seconds of a clock that never jumps. */
-double qr_now_s(void);
+#include <stdint.h>
 
 typedef struct qr_wait {
     int32_t turns; /* zero at the start of a wait, and again whenever there was something to do */

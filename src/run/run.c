@@ -167,7 +167,7 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
         outcome->must_abort = true;
         return status;
     }
-    outcome->exit_fast = qr_io_must_exit_fast();
+    outcome->exit_fast = false;
     qr_simulation_clear(&simulation);
     return status;
 }

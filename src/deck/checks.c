@@ -1,4 +1,4 @@
-/* What keys demand of each other. What a network's size and degree must satisfy is checked where networks are made. */
+/* What keys demand of each other. What a network or a rule needs is checked where those are made. */
 #include "deck/origins.h"
 
 static qr_status check_length(const qr_deck *deck, const char *key, int64_t n)
@@ -40,25 +40,6 @@ static qr_status check_start(const qr_deck *deck)
     return QR_OK;
 }
 
-static qr_status check_network(const qr_deck *deck)
-{
-    int64_t needed = deck->network.kind == QR_NETWORK_LATTICE2D   ? 2
-                     : deck->network.kind == QR_NETWORK_LATTICE3D ? 3
-                                                                  : 0;
-    int64_t n = deck->network.size.n;
-    if (needed > 0 && n == 0) {
-        return qr_deck_complain(deck, "network.kind", "needs network.size with %lld numbers", (long long)needed);
-    }
-    if (needed > 0 && n != needed) {
-        return qr_deck_complain(deck, "network.size", "%lld numbers; lattice%lldd needs %lld", (long long)n,
-                                (long long)needed, (long long)needed);
-    }
-    if (deck->network.kind == QR_NETWORK_EDGE_LIST && deck->network.file[0] == '\0') {
-        return qr_deck_complain(deck, "network.kind", "edge_list needs network.file, the file of pairs");
-    }
-    return QR_OK;
-}
-
 qr_status qr_deck_check(const qr_deck *deck)
 {
     qr_status status = check_start(deck);
@@ -67,9 +48,6 @@ qr_status qr_deck_check(const qr_deck *deck)
     }
     if (status == QR_OK && deck->model.zealots.n > 0) {
         status = check_length(deck, "model.zealots", deck->model.zealots.n);
-    }
-    if (status == QR_OK) {
-        status = check_network(deck);
     }
     return status;
 }

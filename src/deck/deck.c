@@ -321,18 +321,15 @@ qr_status qr_origin_locate(const qr_deck *deck, const qr_key *key, qr_status sta
 {
     const qr_origin *origin = origin_of(deck, key);
     char shown[QR_SHOWN_BYTES];
-    if (origin->derived) {
-        return qr_error_context(status, "%s (derived)", key->name);
-    }
-    switch (origin->kind) {
-    case QR_ORIGIN_DEFAULT: return qr_error_context(status, "%s (default)", key->name);
-    case QR_ORIGIN_DECK:
-        status = qr_error_context(status, "%s", key->name);
-        return locate(deck, status, origin->line, origin->column);
-    case QR_ORIGIN_OVERRIDE:
+    char name[1024];
+    if (origin->kind == QR_ORIGIN_OVERRIDE && !origin->derived) {
         return qr_error_context(status, "--set %s", qr_text_show(origin->override, strlen(origin->override), shown));
     }
-    return status;
+    if (origin->kind == QR_ORIGIN_DECK && !origin->derived) {
+        return locate(deck, qr_error_context(status, "%s", key->name), origin->line, origin->column);
+    }
+    status = qr_error_context(status, "%s (%s)", key->name, origin->derived ? "derived" : "default");
+    return qr_error_context(status, "%s", show_name(deck, name, sizeof name));
 }
 
 qr_status qr_deck_complain(const qr_deck *deck, const char *key, const char *format, ...)

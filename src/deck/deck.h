@@ -147,7 +147,7 @@ qr_status qr_deck_parse(const char *name, const char *text, size_t n, const char
 
 void qr_deck_destroy(qr_deck *deck);
 
-/* QR_USAGE with the place where `key` ("agents.count") was set, or "key (default)" in front of the message. */
+/* QR_USAGE with the place where `key` ("agents.count") was set, or "name: key (default)" in front of the message. */
 qr_status qr_deck_complain(const qr_deck *deck, const char *key, const char *format, ...) QR_PRINTF(3, 4);
 
 /* True when the deck or an override set the key, false when it stands at its default. */

@@ -108,8 +108,10 @@ int qr_deck_print_keys(FILE *out, const char *prefix)
         const char *standard = key->standard == NULL      ? "results/<deck>"
                                : key->standard[0] == '\0' ? "\"\""
                                                           : key->standard;
-        (void)fprintf(out, "%-22s  %-21s  default %-14s  %s%s\n", key->name, qr_key_type_name(key->type), standard,
-                      key->has_auto ? "auto, " : "", bounds);
+        const char *automatic = !key->has_auto ? "" : bounds[0] != '\0' ? "auto, " : "auto";
+        bool more = key->has_auto || bounds[0] != '\0';
+        (void)fprintf(out, "%-22s  %-21s  default %-*s%s%s%s\n", key->name, qr_key_type_name(key->type), more ? 14 : 0,
+                      standard, more ? "  " : "", automatic, bounds);
         (void)fprintf(out, "%-22s  %s\n", "", key->doc);
         count++;
     }

@@ -83,7 +83,7 @@ const qr_key qr_keys[] = {
 
     {KEY(CHOICE, network, kind), .standard = "complete", CHOICES(network_kinds), .doc = "Who sees whom"},
     {KEY(INTS, network, size), .unit = "agents", .standard = "[]", .least = 1, .most = TRILLION,
-     .max_items = QR_MAX_DIMENSIONS, .doc = "lattices: extent in each dimension, fastest last"},
+     .max_items = QR_MAX_DIMENSIONS, .doc = "lattices: extent in x, y and z; ids run along x first"},
     {KEY(CHOICE, network, neighbours), .standard = "von_neumann", CHOICES(neighbourhoods),
      .doc = "lattices: nearest along the axes, or with the diagonals"},
     {KEY(BOOL, network, periodic), .standard = "true", .doc = "lattices, ring: the far ends are neighbours"},
@@ -234,7 +234,7 @@ const char *qr_key_type_name(qr_key_type type)
 {
     static const char *const names[QR_N_KEY_TYPES] = {[QR_KEY_INT] = "whole number",
                                                       [QR_KEY_REAL] = "number",
-                                                      [QR_KEY_BOOL] = "true or false",
+                                                      [QR_KEY_BOOL] = "switch",
                                                       [QR_KEY_CHOICE] = "word",
                                                       [QR_KEY_TEXT] = "text",
                                                       [QR_KEY_SIZE] = "size",

@@ -546,7 +546,11 @@ void qr_value_describe_bounds(const qr_key *key, char *out, size_t size)
         list_choices(key, " | ", out, size);
     } else if (key->type == QR_KEY_FRACTION) {
         (void)snprintf(out, size, "above 0, at most 1");
-    } else if (key->type != QR_KEY_BOOL && key->type != QR_KEY_TEXT && key->type != QR_KEY_INTERVAL) {
+    } else if (key->type == QR_KEY_INTERVAL) {
+        (void)snprintf(out, size, "N steps | a time | never");
+    } else if (key->type == QR_KEY_BOOL) {
+        (void)snprintf(out, size, "true | false");
+    } else if (key->type != QR_KEY_TEXT) {
         format_bound(key, false, lower, sizeof lower);
         format_bound(key, true, upper, sizeof upper);
         size_t cut = key->unit != NULL ? strlen(lower) - strlen(key->unit) - 1 : strlen(lower);

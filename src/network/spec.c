@@ -158,8 +158,8 @@ qr_status qr_network_spec_from_deck(const qr_deck *deck, qr_network_spec *out)
     case QR_NETWORK_RING:
         spec.dims = 1;
         spec.size[0] = spec.n_agents;
-        spec.periodic = true;
-        status = check_degree(deck, &spec);
+        status = spec.periodic ? check_degree(deck, &spec)
+                               : qr_deck_complain(deck, "network.periodic", "is false, but a ring is always closed");
         break;
     case QR_NETWORK_RANDOM_REGULAR:
     case QR_NETWORK_SMALL_WORLD: status = check_degree(deck, &spec); break;

@@ -45,6 +45,9 @@ static qr_status create_server(qr_simulation *simulation)
                            .n_options = deck->agents.options,
                            .server = server,
                            .n_servers = simulation->comm->n_servers,
+                           .server_first = starts[server],
+                           .server_count = starts[server + 1] - starts[server],
+                           .server_starts = starts,
                            .snapshots =
                                deck->output.snapshot_every.steps > 0 || deck->output.snapshot_every.seconds > 0.0,
                            .dims = lattice ? spec->dims : 0,

@@ -140,7 +140,7 @@ static const H5FD_class_t driver_class = {
 #endif
     .name = "quorate",
     .maxaddr = MOST_BYTES,
-    .fc_degree = H5F_CLOSE_STRONG,
+    .fc_degree = H5F_CLOSE_WEAK, /* as HDF5 opens the parts of a virtual dataset */
     .fapl_size = sizeof(driver_info),
     .open = driver_open,
     .close = driver_close,
@@ -164,7 +164,7 @@ hid_t qr_h5_access(qr_store *store)
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     driver_info info = {.store = store};
     if (driver < 0 || access < 0 || H5Pset_driver(access, driver, &info) < 0 ||
-        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0) {
+        (store != NULL && H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0)) {
         if (access >= 0) {
             H5Pclose(access);
         }

@@ -51,12 +51,13 @@ static qr_status open_whole(const survey *s, const char *name, int rank, hsize_t
     bool fits = H5Sget_simple_extent_ndims(space) == rank && H5Sget_simple_extent_dims(space, dims, NULL) >= 0;
     if (fits && H5Pget_layout(how) == H5D_CHUNKED) {
         hsize_t wanted = 1;
-        fits = H5Pget_chunk(how, rank, chunk) == rank && H5Dget_num_chunks(dataset, H5S_ALL, &there) >= 0;
+        fits = H5Pget_chunk(how, rank, chunk) == rank;
         for (int i = 0; i < rank && fits; i++) {
             fits = chunk[i] > 0;
             wanted *= fits ? dims[i] / chunk[i] + (dims[i] % chunk[i] != 0) : 0;
         }
-        fits = fits && wanted == there;
+        /* HDF5 1.10 cannot count the chunks of a dataset that never had any, nor with H5S_ALL. */
+        fits = fits && (wanted == 0 || (H5Dget_num_chunks(dataset, space, &there) >= 0 && wanted == there));
     } else {
         fits = fits && H5Pget_layout(how) == H5D_VIRTUAL;
     }
@@ -227,6 +228,8 @@ static hsize_t part_rows(const survey *s, const char *name)
         if (space < 0 || H5Sget_simple_extent_ndims(space) != 2 || H5Sget_simple_extent_dims(space, dims, NULL) < 0) {
             dims[0] = 0;
         }
+        H5Sclose(space);
+        H5Dclose(votes);
         H5Fclose(file);
     }
     free(path);

@@ -67,7 +67,7 @@ if [ -z "$ranks" ]; then
 fi
 
 # The deck as the program understands it, without the comments that say who set each value.
-resolved=$("$quorate" check "$deck" "${settings[@]}" | sed 's/[[:space:]]*#.*$//')
+resolved=$("$quorate" check "$deck" "${settings[@]}" | sed 's/ *  # .*$//')
 # deck_value SECTION KEY: the value without quotes, empty when there is none.
 deck_value() {
     printf '%s\n' "$resolved" | awk -v section="$1:" -v key="$2:" '

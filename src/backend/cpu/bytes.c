@@ -30,6 +30,23 @@ static bool is_interior(const qr_network_spec *spec, int64_t agent)
     return inside;
 }
 
+int64_t qr_cpu_interior_run(const qr_backend *backend, int64_t index, int64_t most)
+{
+    const qr_network_spec *spec = &backend->network->spec;
+    int64_t agent = backend->network->own.first + index;
+    if (backend->n_offsets == 0) {
+        return 0;
+    }
+    if (spec->dims == 1) {
+        return spec->periodic ? most : 0;
+    }
+    if (!is_interior(spec, agent)) {
+        return 0;
+    }
+    int64_t row = spec->size[0] - 1 - agent % spec->size[0];
+    return row < most ? row : most;
+}
+
 void qr_cpu_view(const qr_backend *backend, const uint8_t *votes, int64_t index, const int64_t *tally,
                  qr_cpu_scratch *scratch, qr_view *out)
 {

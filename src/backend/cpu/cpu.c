@@ -107,7 +107,7 @@ static qr_status allocate_scratch(qr_backend *backend)
             status = qr_allocate(degree, sizeof(int64_t), "scratch", (void **)&scratch->positions);
         }
         if (status == QR_OK && backend->model->state_dim > 0) {
-            status = qr_neural_batch_init(&backend->model->neural, &scratch->batch);
+            status = qr_neural_batch_init(&backend->model->neural, backend->simd, &scratch->batch);
         }
     }
     return status;

@@ -76,6 +76,10 @@ void qr_cpu_neural_before_step(qr_backend *backend, const qr_tally *before);
 void qr_cpu_view(const qr_backend *backend, const uint8_t *votes, int64_t index, const int64_t *tally,
                  qr_cpu_scratch *scratch, qr_view *out);
 
+/* How many agents from own agent `index` on (at most `most`) stand in a row and have all neighbours at the plain
+ * offsets. */
+int64_t qr_cpu_interior_run(const qr_backend *backend, int64_t index, int64_t most);
+
 /* Bits `position` .. `position` + 63 of a plane. */
 static inline uint64_t qr_cpu_word_at(const uint64_t *plane, int64_t position)
 {

@@ -9,9 +9,10 @@
 qr_status qr_cpu_neural_prepare(qr_backend *backend)
 {
     const qr_neural *net = &backend->model->neural;
-    qr_status status = qr_allocate(net->hidden, sizeof(float), "neural layer", (void **)&backend->base);
+    qr_status status =
+        qr_allocate((size_t)net->hidden + QR_NEURAL_PAD, sizeof(float), "neural layer", (void **)&backend->base);
     if (status == QR_OK) {
-        status = qr_neural_kernel_pack(net, &backend->packed_weights);
+        status = qr_neural_kernel_pack(net, backend->simd, &backend->packed_weights);
     }
     return status;
 }
@@ -26,9 +27,21 @@ void qr_cpu_neural_before_step(qr_backend *backend, const qr_tally *before)
     qr_neural_global(net, shares, backend->base);
 }
 
-/* Shares of the options among the neighbours of own agent `index`; zeros for an agent without any. */
-static void gather_shares(const qr_backend *backend, int64_t index, const qr_tally *before, qr_cpu_scratch *scratch,
-                          float *shares)
+/* Neighbours' votes for one option, of agents that stand in a row away from borders. */
+static void count_row(const qr_backend *backend, const uint8_t *votes, uint8_t option, int n, uint8_t *count)
+{
+    memset(count, 0, (size_t)n);
+    for (int j = 0; j < backend->n_offsets; j++) {
+        const uint8_t *neighbour = votes + backend->offsets[j].distance;
+        for (int a = 0; a < n; a++) {
+            count[a] = (uint8_t)(count[a] + (neighbour[a] == option ? 1 : 0));
+        }
+    }
+}
+
+/* Shares of the options among the neighbours, shares[k][agent]; zeros for an agent without any. */
+static void gather_one(const qr_backend *backend, int64_t index, const qr_tally *before, qr_cpu_scratch *scratch,
+                       float *shares)
 {
     int64_t counts[QR_MAX_OPTIONS];
     uint32_t n_options = backend->model->rule.n_options;
@@ -36,7 +49,62 @@ static void gather_shares(const qr_backend *backend, int64_t index, const qr_tal
     qr_cpu_view(backend, backend->bytes[backend->current], index, before->votes, scratch, &view);
     qr_view_counts(&view, n_options, counts);
     for (uint32_t k = 0; k < n_options; k++) {
-        shares[k] = view.degree > 0 ? (float)counts[k] / (float)view.degree : 0.0f;
+        shares[(size_t)k * QR_NEURAL_BATCH] = view.degree > 0 ? (float)counts[k] / (float)view.degree : 0.0f;
+    }
+}
+
+/* Everybody but oneself. */
+static void gather_complete(const qr_backend *backend, const uint8_t *own, int n, const qr_tally *before, float *shares)
+{
+    float others = (float)(backend->network->spec.n_agents - 1);
+    for (uint32_t k = 0; k < backend->model->rule.n_options; k++) {
+        float *row = shares + (size_t)k * QR_NEURAL_BATCH;
+        float all = others > 0.0f ? (float)before->votes[k] / others : 0.0f;
+        float less = others > 0.0f ? (float)(before->votes[k] - 1) / others : 0.0f;
+        for (int a = 0; a < n; a++) {
+            row[a] = own[a] == k ? less : all;
+        }
+    }
+}
+
+/* The same for up to 64 agents from own index `begin`. */
+static void gather_shares(const qr_backend *backend, int64_t begin, int n, const qr_tally *before,
+                          qr_cpu_scratch *scratch, float *shares)
+{
+    const qr_network *network = backend->network;
+    const uint8_t *own = backend->bytes[backend->current] + network->before + begin;
+    if (network->spec.kind == QR_NETWORK_COMPLETE) {
+        gather_complete(backend, own, n, before, shares);
+        return;
+    }
+    for (int a = 0; a < n;) {
+        int64_t run = qr_cpu_interior_run(backend, begin + a, n - a);
+        if (run == 0) {
+            gather_one(backend, begin + a, before, scratch, shares + a);
+            a++;
+            continue;
+        }
+        float degree = (float)backend->n_offsets;
+        for (uint32_t k = 0; k < backend->model->rule.n_options; k++) {
+            uint8_t count[QR_NEURAL_BATCH];
+            float *row = shares + (size_t)k * QR_NEURAL_BATCH + a;
+            count_row(backend, own + a, (uint8_t)k, (int)run, count);
+            for (int i = 0; i < run; i++) {
+                row[i] = (float)count[i] / degree;
+            }
+        }
+        a += (int)run;
+    }
+}
+
+/* Leaves only the columns of the agents that update. */
+static void keep_active(const int *kept, int n, uint32_t n_options, float *shares)
+{
+    for (uint32_t k = 0; k < n_options; k++) {
+        float *row = shares + (size_t)k * QR_NEURAL_BATCH;
+        for (int a = 0; a < n; a++) {
+            row[a] = row[kept[a]];
+        }
     }
 }
 
@@ -56,27 +124,32 @@ static void update_group(qr_backend *backend, int64_t begin, int64_t end, int64_
     uint64_t noisy = qr_plane_coins(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_NOISE, rule->noise);
     uint64_t frozen = backend->frozen != NULL ? backend->frozen[begin / 64] : 0;
     int n = 0;
-    int64_t agents[QR_NEURAL_BATCH];
-    for (int64_t i = begin; i < end; i++) {
-        if (active >> (i - begin) & 1u) {
-            gather_shares(backend, i, before, scratch, batch->shares + (size_t)n * rule->n_options);
-            agents[n++] = i;
+    int kept[QR_NEURAL_BATCH];
+    gather_shares(backend, begin, (int)(end - begin), before, scratch, batch->shares);
+    for (int i = 0; i < end - begin; i++) {
+        if (active >> i & 1u) {
+            kept[n++] = i;
         }
     }
     bool whole = n == end - begin;
+    if (!whole) {
+        keep_active(kept, n, rule->n_options, batch->shares);
+    }
     for (int a = 0; a < n; a++) {
-        batch->agents[a] = network->own.first + agents[a];
+        batch->agents[a] = network->own.first + begin + kept[a];
         if (!whole) {
-            memcpy(batch->gathered + (size_t)a * dim, backend->state + (size_t)agents[a] * dim, dim * sizeof(float));
+            memcpy(batch->gathered + (size_t)a * dim, backend->state + (size_t)(begin + kept[a]) * dim,
+                   dim * sizeof(float));
         }
     }
     batch->x = whole ? backend->state + (size_t)begin * dim : batch->gathered;
-    qr_neural_kernel_run(&model->neural, backend->packed_weights, backend->base, rule->seed, step, n, batch);
+    qr_neural_kernel_run(&model->neural, backend->simd, backend->packed_weights, backend->base, rule->seed, step, n,
+                         batch);
     memcpy(next + begin, own + begin, (size_t)(end - begin));
     uint32_t scores[QR_NEURAL_BATCH] = {0};
     for (int a = 0; a < n; a++) {
-        int64_t i = agents[a];
-        unsigned bit = (unsigned)(i - begin);
+        unsigned bit = (unsigned)kept[a];
+        int64_t i = begin + kept[a];
         if (!whole) {
             memcpy(backend->state + (size_t)i * dim, batch->gathered + (size_t)a * dim, dim * sizeof(float));
         }

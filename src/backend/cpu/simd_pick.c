@@ -1,12 +1,23 @@
-#include "backend/cpu/simd/planes_simd.h"
-#include "backend/cpu/simd/simd.h"
+#include "backend/cpu/simd/kernels.h"
 
 #include <string.h>
 
-const qr_simd qr_simd_v3 = {.name = "v3", .words = 4, .planes = qr_simd_planes_v3};
+const qr_simd qr_simd_v3 = {.name = "v3",
+                            .words = 4,
+                            .planes = qr_simd_planes_v3,
+                            .neural_work_bytes = qr_simd_neural_work_bytes_v3,
+                            .neural_packed_bytes = qr_simd_neural_packed_bytes_v3,
+                            .neural_pack = qr_simd_neural_pack_v3,
+                            .neural = qr_simd_neural_v3};
 
 #if defined(__x86_64__)
-const qr_simd qr_simd_v4 = {.name = "v4", .words = 8, .planes = qr_simd_planes_v4};
+const qr_simd qr_simd_v4 = {.name = "v4",
+                            .words = 8,
+                            .planes = qr_simd_planes_v4,
+                            .neural_work_bytes = qr_simd_neural_work_bytes_v4,
+                            .neural_packed_bytes = qr_simd_neural_packed_bytes_v4,
+                            .neural_pack = qr_simd_neural_pack_v4,
+                            .neural = qr_simd_neural_v4};
 
 static bool runs_v4(void)
 {

@@ -3,7 +3,7 @@
 
 #define QR_WORD qr_vec
 
-#include "backend/cpu/simd/planes_simd.h"
+#include "backend/cpu/simd/kernels.h"
 
 #include "rules/majority.h"
 #include "rules/voter.h"

@@ -41,6 +41,13 @@ typedef struct qr_simd {
 
     /* Writes task->next and sets counts[k], k < n_options, to the votes in it. */
     void (*planes)(const qr_plane_task *task, int64_t *counts);
+
+    /* What qr_neural_batch_init, qr_neural_kernel_pack and qr_neural_kernel_run stand on; 0 < n <= QR_NEURAL_BATCH. */
+    size_t (*neural_work_bytes)(const qr_neural *net);
+    size_t (*neural_packed_bytes)(const qr_neural *net);
+    void (*neural_pack)(const qr_neural *net, void *packed);
+    void (*neural)(const qr_neural *net, const void *packed, const float *base, uint64_t seed, int64_t step, int n,
+                   qr_neural_batch *batch);
 } qr_simd;
 
 extern const qr_simd qr_simd_v3;

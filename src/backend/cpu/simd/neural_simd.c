@@ -287,16 +287,6 @@ static void draw(uint64_t seed, int64_t step, const int64_t *agents, uint64_t *r
     }
 }
 
-/* qr_bounded64 for n below 2^42. */
-QR_INLINE qr_vec bounded(qr_vec random, qr_vec n)
-{
-    qr_vec low = qr_vec_mul32(random, n) >> 32;
-    qr_vec middle0 = qr_vec_mul32(random >> 32, n);
-    qr_vec middle1 = qr_vec_mul32(random, n >> 32);
-    qr_vec middle = (low + (middle0 & 0xffffffffu) + (middle1 & 0xffffffffu)) >> 32;
-    return qr_vec_mul32(random >> 32, n >> 32) + (middle0 >> 32) + (middle1 >> 32) + middle;
-}
-
 /* The weights of qr_neural_vote, weight[k][a]; best[a] the option with the highest score. */
 static void find_weights(const qr_neural *net, const float *z, uint32_t *best, uint64_t *weight)
 {
@@ -349,7 +339,7 @@ static void vote_softly(const qr_neural *net, const float *z, uint64_t seed, int
             sum += qr_vec_load(weight + (size_t)k * BATCH + a);
         }
         /* The option is the number of cumulative weights that the drawn number reaches. */
-        qr_vec number = bounded(qr_vec_load(random + a), sum);
+        qr_vec number = qr_vec_bounded(qr_vec_load(random + a), sum);
         qr_vec here = qr_vec_load(weight + a);
         qr_vec reached = here;
         qr_vec option = qr_vec_all(0);

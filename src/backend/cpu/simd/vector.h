@@ -140,4 +140,14 @@ QR_INLINE qr_vec qr_vec_join(qr_vec low, qr_vec high)
     return high << 32 | (low & 0xffffffffu);
 }
 
+/* qr_bounded64(random, n): the upper half of their product. */
+QR_INLINE qr_vec qr_vec_bounded(qr_vec random, qr_vec n)
+{
+    qr_vec low = qr_vec_mul32(random, n) >> 32;
+    qr_vec middle0 = qr_vec_mul32(random >> 32, n);
+    qr_vec middle1 = qr_vec_mul32(random, n >> 32);
+    qr_vec middle = (low + (middle0 & 0xffffffffu) + (middle1 & 0xffffffffu)) >> 32;
+    return qr_vec_mul32(random >> 32, n >> 32) + (middle0 >> 32) + (middle1 >> 32) + middle;
+}
+
 #endif

@@ -195,6 +195,12 @@ static qr_status take_mapping(qr_deck *deck, const char *prefix, const qr_yaml_n
         char path[PATH_BYTES];
         (void)snprintf(path, sizeof path, "%s%s", prefix, qr_text_show(name->text, name->length, shown));
         const qr_key *key = qr_key_find(path);
+        const char *dot = strchr(shown, '.');
+        if (key != NULL && dot != NULL) {
+            /* Taken as it stands, a key could be given twice without anybody noticing. */
+            qr_error(QR_USAGE, "%s: in a deck this is `%.*s: {%s: ...}`", path, (int)(dot - shown), shown, dot + 1);
+            return locate(deck, QR_USAGE, name->line, name->column);
+        }
         if (key != NULL) {
             const qr_yaml_node *at = value;
             status = set_value(deck, key, value, &at);

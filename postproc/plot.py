@@ -255,7 +255,8 @@ def heading(run: Run) -> str:
     rule, kind = run.deck.get("model.rule", ""), run.deck.get("network.kind", "")
     details = f"{run.agents:,} agents"
     if rule and kind:
-        details = f"{rule.replace('_', '-')} on {kind.replace('_', ' ')}, {details}"
+        place = re.sub(r"^lattice(\d)d$", r"\1-D lattice", kind).replace("_", " ")
+        details = f"{rule.replace('_', '-')} on {place}, {details}"
     return f"{title}: {details}" if title else details
 
 

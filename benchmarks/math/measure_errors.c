@@ -1,9 +1,10 @@
 /* Measures the largest error of kernels/exact_math.h over every float, and the time a value takes.
  *
- *   gcc -std=c11 -O3 -march=x86-64-v3 -ffp-contract=off -Ikernels benchmarks/math/measure_errors.c -o /tmp/errors -lm
- *   /tmp/errors          all 2^32 arguments of each function against double (about three minutes)
+ *   gcc -std=c11 -O3 -march=x86-64-v3 -ffp-contract=off -Ikernels -D_GNU_SOURCE benchmarks/math/measure_errors.c -o
+ * /tmp/errors -lm /tmp/errors          all 2^32 arguments of each function against double (about three minutes)
  *   /tmp/errors 4099     every 4099th */
 #include "exact_math.h"
+#include "ulp.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -34,25 +35,6 @@ static void tanh_array(const float *restrict in, float *restrict out, int n)
     }
 }
 
-/* |got - exact| in units in the last place of exact as a float. */
-static double error_ulp(float got, double exact)
-{
-    float rounded = (float)exact;
-    if (isnan(exact) || isnan(got)) {
-        return isnan(exact) && isnan(got) ? 0.0 : INFINITY;
-    }
-    if (isinf(rounded) || isinf(got)) {
-        /* Overflow may begin one unit early or late. */
-        double largest = 0x1.fffffep127;
-        double a = isinf(got) ? copysign(largest + 0x1p104, (double)got) : (double)got;
-        double b = isinf(rounded) ? copysign(largest + 0x1p104, (double)rounded) : exact;
-        return fabs(a - b) / 0x1p104;
-    }
-    int exponent = exact == 0.0 ? -126 : ilogb(exact);
-    double unit = ldexp(1.0, (exponent < -126 ? -126 : exponent) - 23);
-    return fabs((double)got - exact) / unit;
-}
-
 static void measure(const char *name, void (*array)(const float *, float *, int), double (*exact)(double),
                     uint32_t stride)
 {
@@ -69,12 +51,12 @@ static void measure(const char *name, void (*array)(const float *, float *, int)
         }
         array(in, out, n);
         for (int i = 0; i < n; i++) {
-            double error = error_ulp(out[i], exact((double)in[i]));
+            double error = qr_error_ulp(out[i], exact((double)in[i]));
             if (error > worst) {
                 worst = error;
                 worst_at = in[i];
             }
-            hash = hash * 6364136223846793005u + (isnan(out[i]) ? 0x7fc00000u : qr_float_bits(out[i]));
+            hash = qr_checksum(hash, out[i]);
         }
     }
     for (int i = 0; i < LENGTH; i++) {

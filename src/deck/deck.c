@@ -146,13 +146,26 @@ static qr_status unknown_key(const char *path, bool section)
     return qr_error(QR_USAGE, "unknown %s; `quorate keys` lists them", what);
 }
 
+/* "a whole number", "an interval". */
+static const char *expected(const qr_key *key, char out[48])
+{
+    const char *type = qr_key_type_name(key->type);
+    (void)snprintf(out, 48, "%s %s", strchr("aeiou", type[0]) != NULL ? "an" : "a", type);
+    return out;
+}
+
 static qr_status wrong_kind(const qr_key *key, const qr_yaml_node *node)
 {
     static const char *const found[] = {
         [QR_YAML_SCALAR] = "a single value", [QR_YAML_LIST] = "a list", [QR_YAML_MAPPING] = "a section"};
-    const char *article = strchr("aeiou", qr_key_type_name(key->type)[0]) != NULL ? "an" : "a";
-    return qr_error(QR_USAGE, "expected %s %s, found %s", qr_key_is_list(key) ? "a" : article,
-                    qr_key_type_name(key->type), found[node->kind]);
+    char type[48];
+    return qr_error(QR_USAGE, "expected %s, found %s", expected(key, type), found[node->kind]);
+}
+
+static qr_status no_value(const qr_key *key)
+{
+    char type[48];
+    return qr_error(QR_USAGE, "has no value; expected %s", expected(key, type));
 }
 
 /* Sets a key from a node; the message of an error begins with the item's number where there is one. *at is where the
@@ -161,7 +174,7 @@ static qr_status set_value(qr_deck *deck, const qr_key *key, const qr_yaml_node 
 {
     *at = node;
     if (qr_yaml_is_null(node)) {
-        return qr_error(QR_USAGE, "has no value; expected %s", qr_key_type_name(key->type));
+        return no_value(key);
     }
     if (!qr_key_is_list(key)) {
         return node->kind == QR_YAML_SCALAR ? qr_value_parse(key, node->text, node->length, deck)
@@ -259,8 +272,7 @@ static qr_status take_override_value(qr_deck *deck, const qr_key *key, const cha
         return status;
     }
     const qr_yaml_node *at = NULL;
-    status = tree.root == NULL ? qr_error(QR_USAGE, "has no value; expected %s", qr_key_type_name(key->type))
-                               : set_value(deck, key, tree.root, &at);
+    status = tree.root == NULL ? no_value(key) : set_value(deck, key, tree.root, &at);
     qr_yaml_free(&tree);
     return status;
 }

@@ -39,7 +39,7 @@ static void test_shape(void **state)
     refuse_text("[1, 2]: 3", "x.yml:1:1: a key must be a word, not a list or a section");
     refuse_text("run: {seed: !!int 5}", "x.yml:1:13: the tag tag:yaml.org,2002:int: decks have no tags, each key knows "
                                         "its type");
-    refuse_text("run: {seed: }", "x.yml:1:13: run.seed: has no value; expected whole number");
+    refuse_text("run: {seed: }", "x.yml:1:13: run.seed: has no value; expected a whole number");
     refuse_text("run: {seed: 1", "x.yml:2:1: not YAML: while parsing a flow mapping did not find expected ',' or '}'");
     refuse_text("run:\n\tseed: 1\n", "x.yml:2:1: not YAML: while scanning for the next token found character that "
                                      "cannot start any token");

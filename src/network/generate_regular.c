@@ -1,11 +1,10 @@
 /* Random regular graphs.
  *
- * Large graphs are a union of degree / 2 random Hamiltonian cycles, and of a random perfect matching for odd degree.
- * For degrees of 3 and more this is asymptotically as good as uniform (contiguous): Kim and Wormald 2001, "Random
- * matchings which induce Hamilton cycles and Hamiltonian decompositions of random regular graphs", J. Combin. Theory
- * B 81. A cycle is a keyed permutation of the agents, so each agent finds its neighbours without asking anybody. Pairs
- * that two cycles share (about degree^2 / 4 in the whole graph) are told to every part, and every part mends them by
- * the same edge switches.
+ * Large graphs are paired up (Bollobas 1980): every agent has `degree` stubs, and a random matching of all stubs makes
+ * the edges. The matching is one keyed permutation, so each agent finds its neighbours without asking anybody. The few
+ * self loops and repeated edges (about degree^2 / 4 in the whole graph) are told to every part, and every part mends
+ * them by the same random switches; the result is simple and asymptotically uniform (McKay and Wormald 1990, "Uniform
+ * generation of random regular graphs of moderate degree", J. Algorithms 11).
  *
  * Small or dense graphs are made whole on every part: a circulant graph, shuffled by 20 random switches an edge (the
  * Markov chain of Rao, Jana and Bandyopadhyay 1996), of which the complement is taken where that is sparser. */
@@ -18,10 +17,10 @@
 
 enum {
     SMALL_ENDS = 100000,    /* made whole below this many edge ends */
-    LARGEST_ENDS = 4000000, /* or up to this many where the degree rules cycles out */
-    MAX_CYCLE_DEGREE = 128,
+    LARGEST_ENDS = 4000000, /* or up to this many where the degree rules pairing out */
+    MAX_PAIRED_DEGREE = 128,
     LARGEST_DENSE = 100000000, /* ends of a graph made as a complement */
-    SPARSE = 16,               /* cycles need at least this many agents per neighbour */
+    SPARSE = 16,               /* pairing needs at least this many agents per neighbour */
     SWITCHES_PER_EDGE = 20,
     MAX_ATTEMPTS = 100000
 };
@@ -36,14 +35,14 @@ static int64_t sparser_degree(int64_t n, int64_t degree)
     return takes_complement(n, degree) ? n - 1 - degree : degree;
 }
 
-static bool is_made_of_cycles(int64_t n, int64_t degree)
+static bool is_paired(int64_t n, int64_t degree)
 {
-    return degree <= MAX_CYCLE_DEGREE && n / SPARSE >= degree && n > SMALL_ENDS / degree;
+    return degree <= MAX_PAIRED_DEGREE && n / SPARSE >= degree && n > SMALL_ENDS / degree;
 }
 
 bool qr_regular_is_feasible(int64_t n_agents, int64_t degree)
 {
-    return is_made_of_cycles(n_agents, degree) ||
+    return is_paired(n_agents, degree) ||
            (n_agents <= LARGEST_ENDS / (sparser_degree(n_agents, degree) + 1) && n_agents <= LARGEST_DENSE / degree);
 }
 
@@ -185,50 +184,26 @@ static qr_status make_whole(const qr_network_spec *spec, qr_range own, qr_arcs *
     return status;
 }
 
-/* ---- Large graphs: cycles ---- */
+/* ---- Large graphs: stubs paired up ---- */
 
 /* The graph before mending: neighbours of any agent, computed. */
-typedef struct cycles {
+typedef struct pairing {
     int64_t n;
     int64_t degree;
     uint64_t seed;
-    qr_permutation
-        orders[MAX_CYCLE_DEGREE / 2 + 1]; /* agent at each place of a cycle; the last one may be a matching */
-    int n_orders;
-} cycles;
+    qr_permutation stubs; /* the stub at each place; places 2 i and 2 i + 1 are tied; stub / degree is the agent */
+} pairing;
 
-static void cycles_make(cycles *graph, const qr_network_spec *spec)
+static int64_t agent_at(const pairing *graph, int64_t place)
 {
-    graph->n = spec->n_agents;
-    graph->degree = spec->degree;
-    graph->seed = spec->seed;
-    graph->n_orders = (int)((spec->degree + 1) / 2);
-    for (int c = 0; c < graph->n_orders; c++) {
-        graph->orders[c] = qr_permutation_make((uint64_t)spec->n_agents,
-                                               qr_graph_draw(spec->seed, QR_STREAM_PERMUTATION, c, spec->n_agents));
-    }
+    return (int64_t)qr_permutation_apply(&graph->stubs, (uint64_t)place) / graph->degree;
 }
 
-static bool is_matching(const cycles *graph, int order)
+static void neighbours_of(const pairing *graph, int64_t agent, int64_t *out)
 {
-    return graph->degree % 2 != 0 && order + 1 == graph->n_orders;
-}
-
-static int64_t agent_at(const cycles *graph, int order, int64_t place)
-{
-    return (int64_t)qr_permutation_apply(&graph->orders[order], (uint64_t)place);
-}
-
-static void neighbours_of(const cycles *graph, int64_t agent, int64_t *out)
-{
-    for (int c = 0; c < graph->n_orders; c++) {
-        const int64_t place = (int64_t)qr_permutation_invert(&graph->orders[c], (uint64_t)agent);
-        if (is_matching(graph, c)) {
-            *out++ = agent_at(graph, c, place ^ 1);
-        } else {
-            *out++ = agent_at(graph, c, place == 0 ? graph->n - 1 : place - 1);
-            *out++ = agent_at(graph, c, place + 1 == graph->n ? 0 : place + 1);
-        }
+    for (int64_t j = 0; j < graph->degree; j++) {
+        const int64_t stub = agent * graph->degree + j;
+        out[j] = agent_at(graph, (int64_t)qr_permutation_invert(&graph->stubs, (uint64_t)stub) ^ 1);
     }
 }
 
@@ -241,16 +216,18 @@ static int times_in(const int64_t *values, int64_t n, int64_t value)
     return times;
 }
 
-/* Pairs (agent, larger id) that occur more than once among own agents' neighbours, once for each copy too many. */
-static qr_status find_doubles(const cycles *graph, qr_range own, const qr_arcs *arcs, qr_arcs *doubles)
+/* Self loops of own agents, and pairs (agent, larger id) that occur more than once, once for each copy too many. */
+static qr_status find_faults(const pairing *graph, qr_range own, const qr_arcs *arcs, qr_arcs *faults)
 {
-    int64_t seen[MAX_CYCLE_DEGREE];
+    int64_t seen[MAX_PAIRED_DEGREE];
     for (int64_t i = 0; i < own.count; i++) {
         const qr_edge *row = arcs->edges + i * graph->degree;
         for (int64_t j = 0; j < graph->degree; j++) {
+            const int before = times_in(seen, j, row[j].to);
+            const bool loop = row[j].to == row[j].from && before % 2 != 0; /* a loop takes two stubs */
             seen[j] = row[j].to;
-            if (row[j].to > row[j].from && times_in(seen, j, row[j].to) > 0) {
-                qr_status status = qr_arcs_add(doubles, row[j].from, row[j].to);
+            if (loop || (row[j].to > row[j].from && before > 0)) {
+                qr_status status = qr_arcs_add(faults, row[j].from, row[j].to);
                 if (status != QR_OK) {
                     return status;
                 }
@@ -260,8 +237,8 @@ static qr_status find_doubles(const cycles *graph, qr_range own, const qr_arcs *
     return QR_OK;
 }
 
-/* Every part gets every double, sorted. */
-static qr_status share_doubles(qr_arcs *doubles, int n_parts, const qr_edge_exchange *exchange)
+/* Every part gets every fault, sorted. */
+static qr_status share_faults(qr_arcs *faults, int n_parts, const qr_edge_exchange *exchange)
 {
     if (n_parts > 1) {
         void *counts = NULL;
@@ -270,13 +247,13 @@ static qr_status share_doubles(qr_arcs *doubles, int n_parts, const qr_edge_exch
         int64_t n_received = 0;
         qr_status status = qr_allocate((size_t)n_parts, sizeof(int64_t), "edge counts", &counts);
         if (status == QR_OK) {
-            status = qr_allocate((size_t)n_parts * doubles->count, sizeof(qr_edge), "doubled edges", &copies);
+            status = qr_allocate((size_t)n_parts * faults->count, sizeof(qr_edge), "faulty edges", &copies);
         }
         if (status == QR_OK) {
             for (int p = 0; p < n_parts; p++) {
-                ((int64_t *)counts)[p] = (int64_t)doubles->count;
-                for (size_t i = 0; i < doubles->count; i++) {
-                    ((qr_edge *)copies)[(size_t)p * doubles->count + i] = doubles->edges[i];
+                ((int64_t *)counts)[p] = (int64_t)faults->count;
+                for (size_t i = 0; i < faults->count; i++) {
+                    ((qr_edge *)copies)[(size_t)p * faults->count + i] = faults->edges[i];
                 }
             }
             status = exchange->exchange(exchange->context, copies, counts, &received, &n_received);
@@ -286,10 +263,10 @@ static qr_status share_doubles(qr_arcs *doubles, int n_parts, const qr_edge_exch
         if (status != QR_OK) {
             return status;
         }
-        free(doubles->edges);
-        *doubles = (qr_arcs){.edges = received, .count = (size_t)n_received, .capacity = (size_t)n_received};
+        free(faults->edges);
+        *faults = (qr_arcs){.edges = received, .count = (size_t)n_received, .capacity = (size_t)n_received};
     }
-    qr_edges_sort(doubles->edges, (int64_t)doubles->count);
+    qr_edges_sort(faults->edges, (int64_t)faults->count);
     return QR_OK;
 }
 
@@ -330,7 +307,7 @@ static int64_t touched_find(const touched *table, int64_t agent)
     return slot;
 }
 
-static const int64_t *current_neighbours(const cycles *graph, const touched *table, int64_t agent, int64_t *buffer)
+static const int64_t *current_neighbours(const pairing *graph, const touched *table, int64_t agent, int64_t *buffer)
 {
     const int64_t slot = touched_find(table, agent);
     if (table->agents[slot] == agent) {
@@ -340,14 +317,14 @@ static const int64_t *current_neighbours(const cycles *graph, const touched *tab
     return buffer;
 }
 
-static int current_times(const cycles *graph, const touched *table, int64_t a, int64_t b)
+static int current_times(const pairing *graph, const touched *table, int64_t a, int64_t b)
 {
-    int64_t buffer[MAX_CYCLE_DEGREE];
+    int64_t buffer[MAX_PAIRED_DEGREE];
     return times_in(current_neighbours(graph, table, a, buffer), graph->degree, b);
 }
 
 /* One copy of `old` among the neighbours of `agent` becomes `new_one`. */
-static void replace(const cycles *graph, touched *table, int64_t agent, int64_t old, int64_t new_one)
+static void replace(const pairing *graph, touched *table, int64_t agent, int64_t old, int64_t new_one)
 {
     const int64_t slot = touched_find(table, agent);
     int64_t *list = table->neighbours + slot * graph->degree;
@@ -363,18 +340,15 @@ static void replace(const cycles *graph, touched *table, int64_t agent, int64_t 
     }
 }
 
-/* u - v (doubled) and x - y (an ordinary edge drawn at random) become u - x and v - y. */
-static qr_status mend(const cycles *graph, touched *table, int64_t which, int64_t u, int64_t v)
+/* u - v (a loop, or one copy of a repeated edge) and x - y (an ordinary edge drawn at random) become u - x and v - y.
+ */
+static qr_status mend(const pairing *graph, touched *table, int64_t which, int64_t u, int64_t v)
 {
     for (int64_t attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-        const uint64_t bits = qr_graph_draw(graph->seed, QR_STREAM_REPAIR, which, 3 * attempt);
-        const int order =
-            (int)qr_graph_below(qr_graph_draw(graph->seed, QR_STREAM_REPAIR, which, 3 * attempt + 1), graph->n_orders);
         const int64_t place =
-            qr_graph_below(qr_graph_draw(graph->seed, QR_STREAM_REPAIR, which, 3 * attempt + 2), graph->n);
-        const int64_t next = is_matching(graph, order) ? place ^ 1 : (place + 1) % graph->n;
-        const int64_t x = agent_at(graph, order, bits & 1 ? place : next);
-        const int64_t y = agent_at(graph, order, bits & 1 ? next : place);
+            qr_graph_below(qr_graph_draw(graph->seed, QR_STREAM_REPAIR, which, attempt), graph->n * graph->degree);
+        const int64_t x = agent_at(graph, place);
+        const int64_t y = agent_at(graph, place ^ 1);
         if (x == u || x == v || y == u || y == v || current_times(graph, table, x, y) != 1 ||
             current_times(graph, table, u, x) != 0 || current_times(graph, table, v, y) != 0) {
             continue;
@@ -389,12 +363,16 @@ static qr_status mend(const cycles *graph, touched *table, int64_t which, int64_
                     (long long)graph->n, (long long)graph->degree);
 }
 
-static qr_status make_cycles(const qr_network_spec *spec, qr_range own, int n_parts, const qr_edge_exchange *exchange,
+static qr_status make_paired(const qr_network_spec *spec, qr_range own, int n_parts, const qr_edge_exchange *exchange,
                              qr_arcs *arcs)
 {
-    cycles graph;
-    cycles_make(&graph, spec);
-    qr_arcs doubles = {0};
+    const int64_t n_stubs = spec->n_agents * spec->degree;
+    const pairing graph = {
+        .n = spec->n_agents,
+        .degree = spec->degree,
+        .seed = spec->seed,
+        .stubs = qr_permutation_make((uint64_t)n_stubs, qr_graph_draw(spec->seed, QR_STREAM_PERMUTATION, n_stubs, 0))};
+    qr_arcs faults = {0};
     touched table = {0};
     void *memory;
     qr_status status = qr_allocate((size_t)own.count, (size_t)spec->degree * sizeof(qr_edge), "edges", &memory);
@@ -403,7 +381,7 @@ static qr_status make_cycles(const qr_network_spec *spec, qr_range own, int n_pa
     }
     arcs->edges = memory;
     arcs->count = arcs->capacity = (size_t)(own.count * spec->degree);
-    int64_t list[MAX_CYCLE_DEGREE];
+    int64_t list[MAX_PAIRED_DEGREE];
     for (int64_t i = 0; i < own.count; i++) {
         neighbours_of(&graph, own.first + i, list);
         for (int64_t j = 0; j < spec->degree; j++) {
@@ -411,15 +389,15 @@ static qr_status make_cycles(const qr_network_spec *spec, qr_range own, int n_pa
         }
     }
 
-    status = find_doubles(&graph, own, arcs, &doubles);
+    status = find_faults(&graph, own, arcs, &faults);
     if (status == QR_OK) {
-        status = share_doubles(&doubles, n_parts, exchange);
+        status = share_faults(&faults, n_parts, exchange);
     }
     if (status == QR_OK) {
-        status = touched_make(&table, 4 * (int64_t)doubles.count, spec->degree);
+        status = touched_make(&table, 4 * (int64_t)faults.count, spec->degree);
     }
-    for (size_t i = 0; i < doubles.count && status == QR_OK; i++) {
-        status = mend(&graph, &table, (int64_t)i, doubles.edges[i].from, doubles.edges[i].to);
+    for (size_t i = 0; i < faults.count && status == QR_OK; i++) {
+        status = mend(&graph, &table, (int64_t)i, faults.edges[i].from, faults.edges[i].to);
     }
     for (int64_t slot = 0; slot < table.capacity && status == QR_OK; slot++) {
         const int64_t index = table.agents[slot] - own.first;
@@ -431,7 +409,7 @@ static qr_status make_cycles(const qr_network_spec *spec, qr_range own, int n_pa
     }
     free(table.agents);
     free(table.neighbours);
-    qr_arcs_clear(&doubles);
+    qr_arcs_clear(&faults);
     return status;
 }
 
@@ -439,8 +417,8 @@ qr_status qr_generate_regular(const qr_network_spec *spec, int n_parts, int part
                               qr_arcs *arcs)
 {
     const qr_range own = qr_partition_range(spec->n_agents, n_parts, part);
-    if (is_made_of_cycles(spec->n_agents, spec->degree)) {
-        return make_cycles(spec, own, n_parts, exchange, arcs);
+    if (is_paired(spec->n_agents, spec->degree)) {
+        return make_paired(spec, own, n_parts, exchange, arcs);
     }
     return make_whole(spec, own, arcs);
 }

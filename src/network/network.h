@@ -4,11 +4,12 @@
  * own agents see are the halo. A rank's votes lie in one view: [halo before | own agents | halo after]; neighbour lists
  * and lattice offsets count in view positions. Complete networks have no halo: agents there see the global tally.
  *
- *   lattice, ring   no edges are stored; halo = the ids just before and just after the own block (wrapping around):
- *                   view position v holds agent (own.first - before + v) mod N. `before` is a multiple of 64, so that
- * own agents start at a word of a bit-packed view. Halos of a tiny lattice may wrap onto the own block, or around the
- * lattice several times; then several view positions hold the same agent. lists           compressed rows of view
- * positions; halo after = remote neighbours in ascending id, halo before = 0
+ * - Lattices and rings store no edges. Their halo is the ids just before and just after the own block, wrapping around:
+ *   view position v holds agent (own.first - before + v) mod N. `before` is a multiple of 64, so that own agents
+ *   start at a word of a bit-packed view. Halos of a tiny lattice may wrap onto the own block, or around the lattice
+ *   several times; then several view positions hold the same agent.
+ * - Lists are compressed rows of view positions. Their halo is the remote neighbours in ascending id, behind the own
+ *   agents; `before` is 0.
  *
  * Neighbours of an agent are always visited in a fixed order (lattice: ascending (dz, dy, dx) of the neighbourhood,
  * open borders leave out what is missing; ring: -k/2..-1, +1..+k/2; lists: ascending id), whatever the number of ranks.
@@ -16,15 +17,15 @@
  *
  * Random graphs are made from network.seed alone, each part making the edges of its own agents:
  *
- *   random_regular  union of random Hamiltonian cycles (and a matching for odd degree), mended where two of them share
- * an edge: simple and exactly regular, asymptotically as good as uniform (Kim and Wormald 2001). Small and dense
- * graphs: a circulant graph shuffled by random edge switches. erdos_renyi     every pair with probability mean_degree /
- * (n - 1), independently (Gilbert 1959) small_world     Watts and Strogatz 1998, all edges rewired at once: each of the
- * k/2 edges that an agent starts on the ring moves, with probability `rewire`, to a uniform agent other than itself,
- * those k/2 and its other moved edges. Edges that coincide are kept once, so that about k^2/N of an agent's edges are
- * lost. scale_free      Barabasi and Albert 1999 from a complete graph of attach + 1 agents, communication-free after
- * Sanders and Schulz 2016. Targets that an agent draws twice are kept once, so that a few edges near the oldest agents
- * are lost. */
+ * - random_regular: stubs paired up at random, self loops and repeated edges mended by random switches: simple, exactly
+ *   regular, asymptotically uniform (Bollobas 1980, McKay and Wormald 1990). Small and dense graphs: a circulant graph
+ *   shuffled by random switches.
+ * - erdos_renyi: every pair with probability mean_degree / (n - 1), independently (Gilbert 1959).
+ * - small_world: Watts and Strogatz 1998, all edges rewired at once: each of the k/2 edges that an agent starts on the
+ *   ring moves, with probability `rewire`, to a uniform agent other than itself, those k/2 and its other moved edges.
+ *   Edges that coincide are kept once: about k^2/8 edges fewer in the whole graph.
+ * - scale_free: Barabasi and Albert 1999 from a complete graph of attach + 1 agents, communication-free after Sanders
+ *   and Schulz 2016. Targets that an agent draws twice are kept once: a few edges fewer near the oldest agents. */
 #ifndef QR_NETWORK_NETWORK_H
 #define QR_NETWORK_NETWORK_H
 

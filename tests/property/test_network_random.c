@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-enum { CASES = 1000, CYCLE_CASES = 12 };
+enum { CASES = 1000, PAIRED_CASES = 12 };
 
 /* Whole graph as global ids. */
 typedef struct graph {
@@ -147,13 +147,13 @@ static void test_regular(void **state)
     }
 }
 
-static void test_regular_from_cycles(void **state)
+static void test_regular_from_pairs(void **state)
 {
     (void)state;
     uint64_t random = 22;
-    for (int c = 0; c < CYCLE_CASES; c++) {
+    for (int c = 0; c < PAIRED_CASES; c++) {
         qr_network_spec spec = {.kind = QR_NETWORK_RANDOM_REGULAR, .seed = case_random(&random)};
-        if (c % 2 == 0) { /* many double edges */
+        if (c % 2 == 0) { /* many repeated edges */
             spec.degree = case_between(&random, 80, 128);
             spec.n_agents = 16 * spec.degree + 2 * case_between(&random, 0, 50);
         } else {
@@ -282,7 +282,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_regular),
-        cmocka_unit_test(test_regular_from_cycles),
+        cmocka_unit_test(test_regular_from_pairs),
         cmocka_unit_test(test_erdos_renyi),
         cmocka_unit_test(test_small_world),
         cmocka_unit_test(test_scale_free),

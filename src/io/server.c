@@ -66,7 +66,7 @@ static qr_status copy_config(const qr_io_config *from, qr_io_config *to)
 qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int n_queues, qr_io_server **out)
 {
     qr_io_server *server = NULL;
-    if (config->directory == NULL || n_queues < 1 || config->n_options < 1 || config->n_agents < 1 ||
+    if (config->directory == NULL || n_queues < 0 || config->n_options < 1 || config->n_agents < 1 ||
         config->compression < 0 || config->compression > 9 || config->server < 0 ||
         config->server >= config->n_servers) {
         return qr_error(QR_INTERNAL, "the I/O server's configuration is out of range");

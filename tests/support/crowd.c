@@ -1,6 +1,7 @@
 #include "crowd.h"
 
 #include "base/memory.h"
+#include "io/io.h"
 #include "network_parts.h"
 
 #include <setjmp.h>
@@ -61,7 +62,20 @@ static qr_status create_model(crowd *c)
                              .max_degree = max_degree,
                              .uniform_degree = lattice && c->spec.periodic ? degree : 0,
                              .colours = lattice};
-    return qr_model_create(c->deck, &seen, NULL, &c->model);
+    float *weights = NULL;
+    qr_status status = QR_OK;
+    if (qr_model_weight_count(c->deck) > 0 && c->deck->model.weights[0] != '\0') {
+        status = qr_allocate((size_t)qr_model_weight_count(c->deck), sizeof(float), "weights", (void **)&weights);
+        if (status == QR_OK) {
+            status = qr_io_read_weights(c->deck->model.weights, c->deck->agents.options, c->deck->model.state_dim,
+                                        c->deck->model.hidden, weights);
+        }
+    }
+    if (status == QR_OK) {
+        status = qr_model_create(c->deck, &seen, weights, &c->model);
+    }
+    free(weights);
+    return status;
 }
 
 static qr_status create_backends(crowd *c, int threads)

@@ -107,7 +107,7 @@ static machine_limits measure_limits(bool v4)
         int64_t n = v4 ? limit_fma_v4(10000000, &sink) : limit_fma_v3(10000000, &sink);
         fma[i] = (double)n / (now_s() - begin);
         begin = now_s();
-        n = v4 ? limit_philox_v4(5000000, &bits) : limit_philox_v3(5000000, &bits);
+        n = v4 ? limit_philox_v4((uint64_t)n, 5000000, &bits) : limit_philox_v3((uint64_t)n, 5000000, &bits);
         philox[i] = (double)n / (now_s() - begin);
     }
     limits = (machine_limits){median(copy, 7), median(fma, 7), median(philox, 7)};

@@ -34,12 +34,14 @@ int64_t QR_SIMD_NAME(limit_fma)(int64_t rounds, float *sink)
     return rounds * CHAINS * FLOATS;
 }
 
-int64_t QR_SIMD_NAME(limit_philox)(int64_t calls, uint64_t *sink)
+int64_t QR_SIMD_NAME(limit_philox)(uint64_t key, int64_t calls, uint64_t *sink)
 {
     qr_vec all = qr_vec_all(0);
+    qr_philox_keys keys;
+    qr_philox_expand(key, &keys);
     for (int64_t i = 0; i < calls; i++) {
         qr_vec group = qr_vec_all((uint64_t)(i * QR_LANES)) + qr_vec_lane_numbers();
-        qr_philox_vec block = qr_philox_lanes(7, group, qr_vec_all(0), qr_vec_all(3), qr_vec_all(8u << 16));
+        qr_philox_vec block = qr_philox_lanes(&keys, group, qr_vec_all(0), qr_vec_all(3), qr_vec_all(8u << 16));
         all ^= qr_vec_join(block.word[0], block.word[1]) ^ qr_vec_join(block.word[2], block.word[3]);
     }
     *sink ^= all[0];

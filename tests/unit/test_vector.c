@@ -47,7 +47,9 @@ static void philox_equals_scalar(void **state)
     for (int n = 0; n < CASES; n++) {
         uint64_t key = random_word();
         qr_vec c[4] = {random_vector(), random_vector(), random_vector(), random_vector()};
-        qr_philox_vec got = qr_philox_lanes(key, c[0], c[1], c[2], c[3]);
+        qr_philox_keys keys;
+        qr_philox_expand(key, &keys);
+        qr_philox_vec got = qr_philox_lanes(&keys, c[0], c[1], c[2], c[3]);
         for (int i = 0; i < QR_LANES; i++) {
             qr_philox_block expected =
                 qr_philox(key, (uint32_t)c[0][i], (uint32_t)c[1][i], (uint32_t)c[2][i], (uint32_t)c[3][i]);

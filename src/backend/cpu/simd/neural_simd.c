@@ -279,9 +279,11 @@ void QR_SIMD_NAME(qr_simd_neural_pack)(const qr_neural *net, void *packed)
 /* qr_draws_next64 of all agents' first draw. */
 static void draw(uint64_t seed, int64_t step, const int64_t *agents, uint64_t *random)
 {
+    qr_philox_keys keys;
+    qr_philox_expand(seed, &keys);
     for (int a = 0; a < BATCH; a += QR_LANES) {
         qr_vec agent = qr_vec_load((const uint64_t *)agents + a);
-        qr_philox_vec block = qr_philox_lanes(seed, agent, agent >> 32, qr_vec_all((uint32_t)step),
+        qr_philox_vec block = qr_philox_lanes(&keys, agent, agent >> 32, qr_vec_all((uint32_t)step),
                                               qr_vec_all((uint32_t)QR_STREAM_RULE << 16));
         qr_vec_store(random + a, qr_vec_join(block.word[0], block.word[1]));
     }

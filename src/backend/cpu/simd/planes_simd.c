@@ -19,7 +19,6 @@ typedef struct place {
 
 /* Bits of agents at a border, whose neighbour's distance is another one. */
 typedef struct borders {
-    bool any;
     qr_vec x_first;
     qr_vec x_last;
     qr_vec y_first; /* three dimensions only */
@@ -74,18 +73,23 @@ static void find_borders(const qr_plane_task *task, place at, borders *out)
     }
 }
 
-/* True when some agent of the vector stands at a border. */
-QR_INLINE bool touches_border(const qr_plane_task *task, place at)
+/* How many whole vectors from `at` on, at most `most`, hold no agent at a border. */
+QR_INLINE int64_t vectors_inside(const qr_plane_task *task, place at, int64_t most)
 {
-    int64_t last = at.x + 64 * QR_LANES - 1;
-    return task->dims > 1 &&
-           (at.x == 0 || last >= task->size[0] - 1 || (task->dims == 3 && (at.y == 0 || at.y == task->size[1] - 1)));
+    if (task->dims == 1) {
+        return most;
+    }
+    if (at.x == 0 || (task->dims == 3 && (at.y == 0 || at.y == task->size[1] - 1))) {
+        return 0;
+    }
+    int64_t inside = (task->size[0] - 1 - at.x) / (64 * QR_LANES);
+    return inside < most ? inside : most;
 }
 
-QR_INLINE place move_on(const qr_plane_task *task, place at)
+QR_INLINE place move_on(const qr_plane_task *task, place at, int64_t vectors)
 {
-    at.x += 64 * QR_LANES;
-    if (at.x >= task->size[0]) {
+    at.x += 64 * QR_LANES * vectors;
+    if (task->dims > 1 && at.x >= task->size[0]) {
         int64_t rows = at.x / task->size[0];
         at.x -= rows * task->size[0];
         at.y = task->dims == 3 ? (at.y + rows) % task->size[1] : 0;
@@ -93,18 +97,18 @@ QR_INLINE place move_on(const qr_plane_task *task, place at)
     return at;
 }
 
-/* The words that begin `bits` bits behind the first of word `word`. */
-QR_INLINE qr_vec words_at(const uint64_t *plane, int64_t word, int64_t bits)
+/* The words that begin `bits` bits behind `from`. */
+QR_INLINE qr_vec words_at(const uint64_t *from, int64_t bits)
 {
-    const uint64_t *from = plane + word + (bits >> 6);
     uint64_t shift = (uint64_t)bits & 63;
+    from += bits >> 6;
     qr_vec low = qr_vec_load(from);
     return shift == 0 ? low : low >> shift | qr_vec_load(from + 1) << (64 - shift);
 }
 
 /* Puts right the neighbours of agents at a border. */
-static qr_vec __attribute__((noinline)) wrap(const qr_plane_task *task, const uint64_t *plane, int64_t word,
-                                             const qr_cpu_offset *offset, const borders *at, qr_vec inside)
+static qr_vec __attribute__((noinline))
+wrap(const qr_plane_task *task, const uint64_t *own, const qr_cpu_offset *offset, const borders *at, qr_vec inside)
 {
     int64_t width = task->size[0];
     int64_t area = task->size[0] * task->size[1];
@@ -112,14 +116,14 @@ static qr_vec __attribute__((noinline)) wrap(const qr_plane_task *task, const ui
     qr_vec x_out = offset->dx < 0 ? at->x_first : offset->dx > 0 ? at->x_last : none;
     qr_vec y_out = offset->dy < 0 ? at->y_first : offset->dy > 0 ? at->y_last : none;
     if (offset->dx != 0) {
-        qr_vec other = words_at(plane, word, offset->distance - offset->dx * width);
+        qr_vec other = words_at(own, offset->distance - offset->dx * width);
         inside ^= (inside ^ other) & x_out;
     }
     if (offset->dy != 0) {
-        qr_vec other = words_at(plane, word, offset->distance - offset->dy * area);
+        qr_vec other = words_at(own, offset->distance - offset->dy * area);
         inside ^= (inside ^ other) & y_out & ~x_out;
         if (offset->dx != 0) {
-            other = words_at(plane, word, offset->distance - offset->dx * width - offset->dy * area);
+            other = words_at(own, offset->distance - offset->dx * width - offset->dy * area);
             inside ^= (inside ^ other) & y_out & x_out;
         }
     }
@@ -127,18 +131,18 @@ static qr_vec __attribute__((noinline)) wrap(const qr_plane_task *task, const ui
 }
 
 /* qr_planes for QR_LANES groups from `group` on, none of which differs from it in the upper 32 bits. */
-QR_INLINE void draw_planes(const qr_plane_task *task, uint64_t group, uint32_t stream, uint32_t pair, qr_vec out[2])
+QR_INLINE void draw_planes(const qr_philox_keys *keys, int64_t step, uint64_t group, uint32_t stream, uint32_t pair,
+                           qr_vec out[2])
 {
-    qr_philox_vec block =
-        qr_philox_lanes(task->rule->seed, qr_vec_all(group) + qr_vec_lane_numbers(), qr_vec_all(group >> 32),
-                        qr_vec_all((uint32_t)task->step), qr_vec_all(stream << 16 | pair));
+    qr_philox_vec block = qr_philox_lanes(keys, qr_vec_all(group) + qr_vec_lane_numbers(), qr_vec_all(group >> 32),
+                                          qr_vec_all((uint32_t)step), qr_vec_all(stream << 16 | pair));
     out[0] = qr_vec_join(block.word[0], block.word[1]);
     out[1] = qr_vec_join(block.word[2], block.word[3]);
 }
 
 /* qr_plane_coins for QR_LANES groups. */
 static qr_vec __attribute__((noinline))
-draw_coins(const qr_plane_task *task, uint64_t group, uint32_t stream, uint64_t threshold)
+draw_coins(const qr_philox_keys *keys, int64_t step, uint64_t group, uint32_t stream, uint64_t threshold)
 {
     qr_vec below = qr_vec_all(0);
     qr_vec equal = ~below;
@@ -146,7 +150,7 @@ draw_coins(const qr_plane_task *task, uint64_t group, uint32_t stream, uint64_t 
     uint32_t rest = (uint32_t)threshold;
     for (uint32_t plane = 0; rest != 0 && qr_vec_any(equal); plane++) {
         if (plane % 2 == 0) {
-            draw_planes(task, group, stream, plane / 2, planes);
+            draw_planes(keys, step, group, stream, plane / 2, planes);
         }
         qr_vec bits = planes[plane % 2];
         if (rest >> 31 != 0) {
@@ -160,12 +164,12 @@ draw_coins(const qr_plane_task *task, uint64_t group, uint32_t stream, uint64_t 
     return below;
 }
 
-QR_INLINE qr_vec coins(const qr_plane_task *task, uint64_t group, uint32_t stream, uint64_t threshold)
+QR_INLINE qr_vec coins(const qr_philox_keys *keys, int64_t step, uint64_t group, uint32_t stream, uint64_t threshold)
 {
     if (threshold >> 32 != 0) {
         return ~qr_vec_all(0);
     }
-    return threshold == 0 ? qr_vec_all(0) : draw_coins(task, group, stream, threshold);
+    return threshold == 0 ? qr_vec_all(0) : draw_coins(keys, step, group, stream, threshold);
 }
 
 /* Noisy agents, one by one: their random option comes from their own draws. */
@@ -182,120 +186,147 @@ static void __attribute__((noinline)) apply_noise(const qr_plane_task *task, qr_
     }
 }
 
-/* Counters of all options but the last, whose votes are what is left. */
-typedef struct vote_counts {
-    qr_vec bytes[QR_SIMD_MAX_OPTIONS];
-    int pending;
-} vote_counts;
-
-static void __attribute__((noinline)) flush_counters(vote_counts *counters, uint32_t n_options, int64_t *counts)
-{
-    for (uint32_t k = 0; k + 1 < n_options; k++) {
-        counts[k] += qr_vec_sum_bytes(counters->bytes[k]);
-        counters->bytes[k] = qr_vec_all(0);
-    }
-    counters->pending = 0;
-}
-
-QR_INLINE void count_votes(vote_counts *counters, const qr_vec *votes, int n_planes, uint32_t n_options)
+/* Adds the votes for all options but the last, whose votes are what is left. */
+QR_INLINE void count_votes(const qr_vec *votes, int n_planes, uint32_t n_options, qr_vec *bytes)
 {
     for (uint32_t k = 0; k + 1 < n_options; k++) {
         qr_vec voters = (k & 1u) != 0 ? votes[0] : ~votes[0];
         for (int p = 1; p < n_planes; p++) {
             voters &= (k >> p & 1u) != 0 ? votes[p] : ~votes[p];
         }
-        counters->bytes[k] += qr_vec_popcount_bytes(voters);
+        bytes[k] += qr_vec_popcount_bytes(voters);
     }
 }
 
-/* Everything that is the same for all words is an argument, so that the common cases get a loop of their own. */
-QR_INLINE void advance(const qr_plane_task *task, bool voter, uint32_t n_choice, int n_offsets, int n_planes,
-                       uint32_t n_options, int64_t *counts)
+/* What is the same for all words of a task. The members up to n_options are constants in the common cases, so that
+ * these get loops of their own. */
+typedef struct variant {
+    bool voter;
+    uint32_t n_choice;
+    int n_offsets;
+    int n_planes;
+    uint32_t n_options;
+} variant;
+
+/* Advances at most COUNTS_BEFORE_FLUSH vectors from word `first` of the task on; edges NULL: none of their agents
+ * stands at a border. */
+QR_INLINE void advance_stretch(const qr_plane_task *task, const variant kind, const qr_philox_keys *keys, int64_t first,
+                               int64_t n_vectors, const borders *edges, int64_t *counts)
 {
-    const qr_rule *rule = task->rule;
+    const uint64_t activation = task->rule->activation;
+    const uint64_t noise = task->rule->noise;
+    const uint64_t *frozen = task->frozen;
+    const int64_t step = task->step;
+    const bool plain = activation >> 32 != 0 && noise == 0 && frozen == NULL;
+    int64_t distance[QR_SIMD_MAX_DEGREE];
+    const uint64_t *current[QR_SIMD_MAX_PLANES];
+    uint64_t *to[QR_SIMD_MAX_PLANES];
+    qr_vec bytes[QR_SIMD_MAX_OPTIONS];
+    for (int j = 0; j < kind.n_offsets; j++) {
+        distance[j] = task->offsets[j].distance;
+    }
+    for (int p = 0; p < kind.n_planes; p++) {
+        current[p] = task->current[p] + task->first_word + first;
+        to[p] = task->next[p] + task->first_word + first;
+    }
+    for (uint32_t k = 0; k + 1 < kind.n_options; k++) {
+        bytes[k] = qr_vec_all(0);
+    }
+    uint64_t group = (uint64_t)task->first_agent / 64 + (uint64_t)first;
+    for (int64_t i = 0; i < n_vectors * QR_LANES; i += QR_LANES) {
+        qr_vec choice[4];
+        for (uint32_t pair = 0; kind.voter && 2 * pair < kind.n_choice; pair++) {
+            draw_planes(keys, step, group + (uint64_t)i, QR_STREAM_PLANE_RULE, pair, choice + 2 * (size_t)pair);
+        }
+        qr_vec changing = ~qr_vec_all(0);
+        if (!plain) {
+            changing = coins(keys, step, group + (uint64_t)i, QR_STREAM_PLANE_ACTIVATION, activation);
+            changing = frozen != NULL ? changing & ~qr_vec_load(frozen + first + i) : changing;
+        }
+        qr_vec next[QR_SIMD_MAX_PLANES];
+        for (int p = 0; p < kind.n_planes; p++) {
+            qr_vec own = qr_vec_load(current[p] + i);
+            qr_vec neighbour[QR_SIMD_MAX_DEGREE];
+            for (int j = 0; j < kind.n_offsets; j++) {
+                neighbour[j] = words_at(current[p] + i, distance[j]);
+                if (edges != NULL && (task->offsets[j].dx != 0 || task->offsets[j].dy != 0)) {
+                    neighbour[j] = wrap(task, current[p] + i, &task->offsets[j], edges, neighbour[j]);
+                }
+            }
+            qr_vec vote = kind.voter ? qr_voter_word(neighbour, choice, kind.n_choice)
+                                     : qr_majority_word(neighbour, (uint32_t)kind.n_offsets, own);
+            next[p] = plain ? vote : own ^ ((own ^ vote) & changing);
+        }
+        if (noise != 0) {
+            qr_vec noisy = changing & coins(keys, step, group + (uint64_t)i, QR_STREAM_PLANE_NOISE, noise);
+            if (qr_vec_any(noisy)) {
+                qr_vec copy[QR_SIMD_MAX_PLANES]; /* so that next itself can stay in registers */
+                for (int p = 0; p < kind.n_planes; p++) {
+                    copy[p] = next[p];
+                }
+                apply_noise(task, noisy, task->first_agent + 64 * (first + i), copy);
+                for (int p = 0; p < kind.n_planes; p++) {
+                    next[p] = copy[p];
+                }
+            }
+        }
+        for (int p = 0; p < kind.n_planes; p++) {
+            qr_vec_store(to[p] + i, next[p]);
+        }
+        count_votes(next, kind.n_planes, kind.n_options, bytes);
+    }
+    for (uint32_t k = 0; k + 1 < kind.n_options; k++) {
+        counts[k] += qr_vec_sum_bytes(bytes[k]);
+    }
+}
+
+QR_INLINE void advance(const qr_plane_task *task, const variant kind, int64_t *counts)
+{
     place at = {0, 0};
+    qr_philox_keys keys;
+    qr_philox_expand(task->rule->seed, &keys);
     if (task->dims > 1) {
         at.x = task->first_agent % task->size[0];
         at.y = task->first_agent / task->size[0] % task->size[1];
     }
-    bool plain = rule->activation >> 32 != 0 && rule->noise == 0 && task->frozen == NULL;
-    vote_counts counters = {.pending = 0};
-    borders edges = {.any = false};
-    for (int64_t i = 0; i < task->n_words; i += QR_LANES) {
-        int64_t word = task->first_word + i;
-        uint64_t group = (uint64_t)task->first_agent / 64 + (uint64_t)i;
-        qr_vec choice[6];
-        for (uint32_t pair = 0; voter && 2 * pair < n_choice; pair++) {
-            draw_planes(task, group, QR_STREAM_PLANE_RULE, pair, choice + 2 * (size_t)pair);
-        }
-        edges.any = touches_border(task, at);
-        if (edges.any) {
+    for (int64_t i = 0; i < task->n_words;) {
+        int64_t left = (task->n_words - i) / QR_LANES;
+        int64_t vectors = vectors_inside(task, at, left < COUNTS_BEFORE_FLUSH ? left : COUNTS_BEFORE_FLUSH);
+        if (vectors > 0) {
+            advance_stretch(task, kind, &keys, i, vectors, NULL, counts);
+        } else {
+            borders edges;
             find_borders(task, at, &edges);
+            vectors = 1;
+            advance_stretch(task, kind, &keys, i, 1, &edges, counts);
         }
-        qr_vec next[QR_SIMD_MAX_PLANES];
-        qr_vec changing = ~qr_vec_all(0);
-        if (!plain) {
-            changing = coins(task, group, QR_STREAM_PLANE_ACTIVATION, rule->activation);
-            changing = task->frozen != NULL ? changing & ~qr_vec_load(task->frozen + i) : changing;
-        }
-        for (int p = 0; p < n_planes; p++) {
-            const uint64_t *plane = task->current[p];
-            qr_vec own = qr_vec_load(plane + word);
-            qr_vec neighbour[QR_SIMD_MAX_DEGREE];
-            for (int j = 0; j < n_offsets; j++) {
-                const qr_cpu_offset *offset = &task->offsets[j];
-                neighbour[j] = words_at(plane, word, offset->distance);
-                if (edges.any && (offset->dx != 0 || offset->dy != 0)) {
-                    neighbour[j] = wrap(task, plane, word, offset, &edges, neighbour[j]);
-                }
-            }
-            qr_vec vote = voter ? qr_voter_word(neighbour, choice, n_choice)
-                                : qr_majority_word(neighbour, (uint32_t)n_offsets, own);
-            next[p] = plain ? vote : own ^ ((own ^ vote) & changing);
-        }
-        if (rule->noise != 0) {
-            qr_vec noisy = changing & coins(task, group, QR_STREAM_PLANE_NOISE, rule->noise);
-            if (qr_vec_any(noisy)) {
-                apply_noise(task, noisy, task->first_agent + 64 * i, next);
-            }
-        }
-        for (int p = 0; p < n_planes; p++) {
-            qr_vec_store(task->next[p] + word, next[p]);
-        }
-        count_votes(&counters, next, n_planes, n_options);
-        if (++counters.pending == COUNTS_BEFORE_FLUSH) {
-            flush_counters(&counters, n_options, counts);
-        }
-        at = move_on(task, at);
+        i += vectors * QR_LANES;
+        at = move_on(task, at, vectors);
     }
-    flush_counters(&counters, n_options, counts);
 }
 
 void QR_SIMD_NAME(qr_simd_planes)(const qr_plane_task *task, int64_t *counts)
 {
     const uint32_t n_options = task->rule->n_options;
     const uint32_t n_choice = task->rule->choice_planes;
+    const int n_planes = task->n_planes;
     for (uint32_t k = 0; k < n_options; k++) {
         counts[k] = 0;
     }
-    if (task->voter && n_options == 2 && n_choice == 1) {
-        advance(task, true, 1, 2, 1, 2, counts);
-    } else if (task->voter && n_options == 2 && n_choice == 2) {
-        advance(task, true, 2, 4, 1, 2, counts);
+    if (task->voter && n_options == 2 && n_choice == 2) {
+        advance(task, (variant){true, 2, 4, 1, 2}, counts);
     } else if (task->voter && n_options == 2 && n_choice == 3) {
-        advance(task, true, 3, 8, 1, 2, counts);
+        advance(task, (variant){true, 3, 8, 1, 2}, counts);
     } else if (task->voter && n_choice == 2) {
-        advance(task, true, 2, 4, task->n_planes, n_options, counts);
-    } else if (task->voter && n_choice == 3) {
-        advance(task, true, 3, 8, task->n_planes, n_options, counts);
+        advance(task, (variant){true, 2, 4, n_planes, n_options}, counts);
     } else if (task->voter) {
-        advance(task, true, n_choice, task->n_offsets, task->n_planes, n_options, counts);
+        advance(task, (variant){true, n_choice, task->n_offsets, n_planes, n_options}, counts);
     } else if (task->n_offsets == 4) {
-        advance(task, false, 0, 4, 1, 2, counts);
+        advance(task, (variant){false, 0, 4, 1, 2}, counts);
     } else if (task->n_offsets == 8) {
-        advance(task, false, 0, 8, 1, 2, counts);
+        advance(task, (variant){false, 0, 8, 1, 2}, counts);
     } else {
-        advance(task, false, 0, task->n_offsets, 1, 2, counts);
+        advance(task, (variant){false, 0, task->n_offsets, 1, 2}, counts);
     }
     int64_t last = 64 * task->n_words;
     for (uint32_t k = 0; k + 1 < n_options; k++) {

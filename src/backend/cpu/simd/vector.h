@@ -107,29 +107,43 @@ QR_INLINE int64_t qr_vec_sum_bytes(qr_vec v)
     return (int64_t)sum;
 }
 
+/* The ten pairs of round keys, each in all lanes: worked out once, then read from memory beside the arithmetic. */
+typedef struct qr_philox_keys {
+    qr_vec k0[10];
+    qr_vec k1[10];
+} qr_philox_keys;
+
+QR_INLINE void qr_philox_expand(uint64_t key, qr_philox_keys *out)
+{
+    uint32_t k0 = (uint32_t)key;
+    uint32_t k1 = (uint32_t)(key >> 32);
+    for (int round = 0; round < 10; round++) {
+        out->k0[round] = qr_vec_all(k0);
+        out->k1[round] = qr_vec_all(k1);
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
 /* qr_philox in every lane; the key is the same in all of them. word[i] holds word i in the lower half of each lane. */
 typedef struct qr_philox_vec {
     qr_vec word[4];
 } qr_philox_vec;
 
-QR_INLINE qr_philox_vec qr_philox_lanes(uint64_t key, qr_vec c0, qr_vec c1, qr_vec c2, qr_vec c3)
+QR_INLINE qr_philox_vec qr_philox_lanes(const qr_philox_keys *keys, qr_vec c0, qr_vec c1, qr_vec c2, qr_vec c3)
 {
     const qr_vec m0 = qr_vec_all(0xD2511F53u);
     const qr_vec m1 = qr_vec_all(0xCD9E8D57u);
-    uint32_t k0 = (uint32_t)key;
-    uint32_t k1 = (uint32_t)(key >> 32);
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 10
 #endif
     for (int round = 0; round < 10; round++) {
         qr_vec product0 = qr_vec_mul32(m0, c0);
         qr_vec product1 = qr_vec_mul32(m1, c2);
-        c0 = qr_vec_xor3(product1 >> 32, c1, qr_vec_all(k0));
+        c0 = qr_vec_xor3(product1 >> 32, c1, keys->k0[round]);
         c1 = product1;
-        c2 = qr_vec_xor3(product0 >> 32, c3, qr_vec_all(k1));
+        c2 = qr_vec_xor3(product0 >> 32, c3, keys->k1[round]);
         c3 = product0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
     }
     return (qr_philox_vec){{c0, c1, c2, c3}};
 }

@@ -2,11 +2,13 @@
 # A real Slurm on this machine for as long as a test lasts: munged, slurmctld and two slurmd, which stand for two nodes.
 # Everything they write lies under one temporary folder. Sourced, never run.
 #
-#   slurm_cluster_start DIRECTORY   starts it; Slurm's commands use it from then on; 77 when Slurm is not installed
+#   slurm_cluster_start DIRECTORY   starts it; Slurm's commands use it from then on; 77 when Slurm is not installed.
+#                                   cluster_nodes is then 2, or 1 where nobody may give a process a host name of its own
 #   slurm_cluster_stop              stops every process that start started; safe to call twice, and after a failed start
 
 cluster_directory=
 cluster_processes=()
+cluster_nodes=0
 
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
@@ -23,19 +25,27 @@ wait_for() {
 }
 
 slurm_nodes_idle() {
-    [ "$(sinfo -h -N -o '%t' | sort | uniq -c | tr -s ' ')" = " 2 idle" ]
+    [ "$(sinfo -h -N -o '%t' | grep -cx idle)" -eq "$cluster_nodes" ]
 }
 
 slurm_cluster_start() {
-    local tool host user version node
+    local tool host user version node as_host
+    local nodes=(qn1 qn2)
     PATH=$PATH:/usr/sbin:/sbin
     for tool in munged slurmctld slurmd sbatch scancel sinfo; do
         command -v "$tool" >/dev/null || return 77
     done
+    # Open MPI names the memory that ranks of a node share after its host: two nodes need two host names.
+    as_host=(unshare --uts)
+    if ! unshare --uts true 2>/dev/null; then
+        as_host=(env)
+        nodes=(qn1)
+    fi
+    cluster_nodes=${#nodes[@]}
     cluster_directory=$1
     host=$(hostname -s)
     user=$(id -un)
-    mkdir -p "$cluster_directory"/{munge,state,log,spool-qn1,spool-qn2}
+    mkdir -p "$cluster_directory"/{munge,state,log,spool-qn1,spool-qn2,tmp-qn1,tmp-qn2}
     chmod 755 "$cluster_directory"
     chmod 700 "$cluster_directory/munge"
 
@@ -52,6 +62,7 @@ AuthInfo=socket=$cluster_directory/munge/socket
 CredType=cred/munge
 StateSaveLocation=$cluster_directory/state
 SlurmdSpoolDir=$cluster_directory/spool-%n
+TmpFS=$cluster_directory/tmp-%n
 SlurmctldPidFile=$cluster_directory/slurmctld.pid
 SlurmdPidFile=$cluster_directory/slurmd-%n.pid
 SlurmctldLogFile=$cluster_directory/log/slurmctld.log
@@ -69,9 +80,8 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=20
 MaxArraySize=100
-NodeName=qn1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$(free_port) CPUs=4
-NodeName=qn2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$(free_port) CPUs=4
-PartitionName=test Nodes=qn1,qn2 Default=YES MaxTime=INFINITE State=UP
+$(for node in "${nodes[@]}"; do echo "NodeName=$node NodeAddr=127.0.0.1 Port=$(free_port) CPUs=4"; done)
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 EOF
     # From 23.11 on slurmd insists on cgroups unless told otherwise; earlier versions do not know the word.
     version=$(slurmd -V | awk '{print $NF}')
@@ -89,8 +99,10 @@ EOF
     setpriv --pdeathsig TERM slurmctld -D -i -f "$SLURM_CONF" >"$cluster_directory/log/slurmctld.out" 2>&1 &
     cluster_processes+=($!)
     wait_for 20 scontrol ping || return 1
-    for node in qn1 qn2; do
-        setpriv --pdeathsig TERM slurmd -D -N "$node" -f "$SLURM_CONF" >"$cluster_directory/log/slurmd-$node.out" 2>&1 &
+    for node in "${nodes[@]}"; do
+        # shellcheck disable=SC2016  # expanded by the inner shell
+        setpriv --pdeathsig TERM "${as_host[@]}" sh -c '[ "$1" != unshare ] || hostname "$2"
+            exec slurmd -D -N "$2" -f "$SLURM_CONF"' slurmd "${as_host[0]}" "$node" >"$cluster_directory/log/slurmd-$node.out" 2>&1 &
         cluster_processes+=($!)
     done
     wait_for 30 slurm_nodes_idle

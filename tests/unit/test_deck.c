@@ -152,6 +152,18 @@ static void test_whole_numbers(void **state)
     }
 }
 
+static void test_whole_number_messages(void **state)
+{
+    (void)state;
+    assert_string_equal(refusal("run: {seed: 1.00000000000000000001}", NULL),
+                        "d/x.yml:1:13: run.seed: 1.00000000000000000001 is not a whole number");
+    assert_string_equal(refusal("run: {seed: 12345678901234567890123}", NULL),
+                        "d/x.yml:1:13: run.seed: 12345678901234567890123 is above the maximum 9223372036854775807");
+    assert_string_equal(refusal("run: {seed: -1e30}", NULL), "d/x.yml:1:13: run.seed: -1e30 is below the minimum 0");
+    assert_string_equal(refusal("agents: {count: auto1}", NULL),
+                        "d/x.yml:1:17: agents.count: 'auto1' is not a whole number or auto");
+}
+
 static void test_units(void **state)
 {
     (void)state;
@@ -280,6 +292,12 @@ static void test_text(void **state)
     assert_string_equal(
         refusal("run: {title: \"a\\nb\\0c\"}", NULL),
         "d/x.yml:1:14: run.title: 'a\\x0Ab\\x00c' holds the byte 0x0A, a control character or not UTF-8");
+    static const char *const escapes[] = {"\\x7F", "\\u0085", "\\u009B", "\\u2028", "\\u2029", "\\uFEFF", "\\uFFFE"};
+    for (size_t i = 0; i < sizeof escapes / sizeof escapes[0]; i++) {
+        char quoted[64];
+        (void)snprintf(quoted, sizeof quoted, "run: {title: \"%s\"}", escapes[i]);
+        assert_non_null(strstr(refusal(quoted, NULL), "a control character or not UTF-8"));
+    }
     assert_string_equal(refusal("run: {}", "run.title=\xFF"),
                         "--set run.title=\\xFF: '\\xFF' holds the byte 0xFF, a control character or not UTF-8");
     assert_string_equal(refusal("output: {directory: ''}", NULL), "d/x.yml:1:21: output.directory: must not be empty");
@@ -396,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_results_directory),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_whole_numbers),
+        cmocka_unit_test(test_whole_number_messages),
         cmocka_unit_test(test_units),
         cmocka_unit_test(test_fractions),
         cmocka_unit_test(test_choices_and_bools),

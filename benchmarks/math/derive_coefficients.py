@@ -10,7 +10,7 @@ import struct
 
 from mpmath import exp, expm1, log, log1p, mpf, sqrt
 
-from remez import minimax
+from remez import evaluate, minimax
 
 
 def to_float32(value):
@@ -21,14 +21,14 @@ def fit(name, target, weight, low, high, degree):
     """Coefficients of a polynomial of this degree, each a float32."""
     fixed = {}
     for power in range(degree + 1):
-        numerator = [(k, fixed.get(k)) for k in range(degree + 1)]
-        coefficients, _, best = minimax(target, weight, low, high, numerator, [], rounds=12)
+        coefficients, best = minimax(target, weight, low, high, degree, fixed)
         if power == 0:
             unrounded = best
-        fixed[power] = to_float32(coefficients[power])
+        fixed = fixed | {power: to_float32(coefficients[power])}
     points = [low + (high - low) * i / mpf(5000) for i in range(5001)]
-    error = max(abs(weight(z) * (sum(c * z**k for k, c in fixed.items()) - target(z))) for z in points)
-    print(f"/* {name}: relative error {float(unrounded * 2**24):.4f} * 2^-24, rounded to float32 {float(error * 2**24):.4f} */")
+    error = max(abs(weight(z) * (evaluate(fixed, z) - target(z))) for z in points)
+    before, after = float(unrounded * 2**24), float(error * 2**24)
+    print(f"/* {name}: relative error {before:.4f} * 2^-24, with float32 coefficients {after:.4f} */")
     for power, value in fixed.items():
         print(f"{to_c(value)}, /* {power} */")
 
@@ -46,7 +46,14 @@ def near_zero(function, limit):
 HALF_LN2 = log(2) / 2 * mpf("1.0005")
 
 # exp(y) = 1 + y + y^2 q(y), |y| <= ln(2) / 2
-fit("exp", near_zero(lambda y: (expm1(y) - y) / y**2, 0.5), lambda y: y**2 / exp(y), -HALF_LN2, HALF_LN2 * mpf("1.0001"), 4)
+fit(
+    "exp",
+    near_zero(lambda y: (expm1(y) - y) / y**2, 0.5),
+    lambda y: y**2 / exp(y),
+    -HALF_LN2,
+    HALF_LN2 * mpf("1.0001"),
+    4,
+)
 
 # (exp(2 r) - 1) / 2 = r + r^2 q(r), |r| <= ln(2) / 4
 fit(

@@ -1,5 +1,5 @@
-/* A whole run in one process, without MPI and without files but model.weights: deck, network, model and CPU backends, stepped in the
- * order of src/run/engine.c. Several parts exchange their halos in memory. */
+/* A whole run in one process, without MPI and without files but model.weights: deck, network, model and CPU backends,
+ * stepped in the order of src/run/engine.c. Several parts exchange their halos in memory. */
 #ifndef TEST_SUPPORT_CROWD_H
 #define TEST_SUPPORT_CROWD_H
 

@@ -19,7 +19,8 @@ qr_status qr_path_join(const char *directory, const char *name, char **out)
     size_t bytes = strlen(directory) + strlen(name) + 2;
     char *path = malloc(bytes);
     if (path == NULL) {
-        return qr_error_memory(bytes, "a path");
+        (void)qr_error_memory(bytes, "a path");
+        return QR_RESOURCE;
     }
     snprintf(path, bytes, "%s/%s", directory, name);
     *out = path;

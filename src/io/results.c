@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,13 +25,17 @@ void qr_part_name(int server, char out[QR_PART_NAME_BYTES])
 /* The number of a part's name; -1 for any other name. */
 static int part_number(const char *name)
 {
-    int server = -1;
+    static const char head[] = "snapshots.part";
     char again[QR_PART_NAME_BYTES];
-    if (sscanf(name, "snapshots.part%d.h5", &server) != 1 || server < 0) {
+    if (strncmp(name, head, sizeof head - 1) != 0) {
         return -1;
     }
-    qr_part_name(server, again);
-    return strcmp(name, again) == 0 ? server : -1;
+    long server = strtol(name + sizeof head - 1, NULL, 10);
+    if (server < 0 || server > INT_MAX) {
+        return -1;
+    }
+    qr_part_name((int)server, again);
+    return strcmp(name, again) == 0 ? (int)server : -1;
 }
 
 bool qr_describe_run(hid_t file, const qr_io_config *config)

@@ -16,7 +16,9 @@
 enum { IDLE_US = 500, JOBS_A_TURN = 8 };
 
 struct qr_io_server {
-    qr_io_config config; /* strings and server_starts are its own copies */
+    qr_io_config config; /* points to the copies below */
+    char *texts_of_config[4];
+    int64_t *server_starts;
     qr_queue *queues;
     bool *finished;
     int n_queues, n_finished;
@@ -32,35 +34,32 @@ struct qr_io_server {
     qr_io_totals totals;
 };
 
-static qr_status copy_text(const char *text, const char **out)
+static qr_status copy_config(const qr_io_config *from, qr_io_server *server)
 {
-    char *copy = strdup(text != NULL ? text : "");
-    if (copy == NULL) {
-        return qr_error_memory(strlen(text), "the I/O server");
-    }
-    *out = copy;
-    return QR_OK;
-}
-
-static qr_status copy_config(const qr_io_config *from, qr_io_config *to)
-{
-    *to = *from;
-    to->directory = to->deck_text = to->title = to->version = NULL;
-    to->server_starts = NULL;
-    qr_status status = copy_text(from->directory, &to->directory);
-    status = status != QR_OK ? status : copy_text(from->deck_text, &to->deck_text);
-    status = status != QR_OK ? status : copy_text(from->title, &to->title);
-    status = status != QR_OK ? status : copy_text(from->version, &to->version);
-    if (status == QR_OK && from->server_starts != NULL) {
-        size_t n = (size_t)from->n_servers + 1;
-        int64_t *starts = NULL;
-        status = qr_allocate(n, sizeof *starts, "the I/O server", (void **)&starts);
-        if (status == QR_OK) {
-            memcpy(starts, from->server_starts, n * sizeof *starts);
-            to->server_starts = starts;
+    const char *const texts[4] = {from->directory, from->deck_text, from->title, from->version};
+    qr_io_config *to = &server->config;
+    for (int i = 0; i < 4; i++) {
+        const char *text = texts[i] != NULL ? texts[i] : "";
+        server->texts_of_config[i] = strdup(text);
+        if (server->texts_of_config[i] == NULL) {
+            return qr_error_memory(strlen(text), "the I/O server");
         }
     }
-    return status;
+    if (from->server_starts != NULL) {
+        size_t n = (size_t)from->n_servers + 1;
+        qr_status status = qr_allocate(n, sizeof(int64_t), "the I/O server", (void **)&server->server_starts);
+        if (status != QR_OK) {
+            return status;
+        }
+        memcpy(server->server_starts, from->server_starts, n * sizeof(int64_t));
+    }
+    *to = *from;
+    to->directory = server->texts_of_config[0];
+    to->deck_text = server->texts_of_config[1];
+    to->title = server->texts_of_config[2];
+    to->version = server->texts_of_config[3];
+    to->server_starts = server->server_starts;
+    return QR_OK;
 }
 
 qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int n_queues, qr_io_server **out)
@@ -75,7 +74,7 @@ qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int 
     if (status != QR_OK) {
         return status;
     }
-    status = copy_config(config, &server->config);
+    status = copy_config(config, server);
     if (status == QR_OK) {
         status = qr_allocate((size_t)n_queues, sizeof(bool), "the I/O server", (void **)&server->finished);
     }
@@ -97,11 +96,10 @@ void qr_io_server_destroy(qr_io_server *server)
     (void)qr_series_close(server->series, NULL);
     (void)qr_snapshots_close(server->snapshots, NULL);
     qr_texts_destroy(server->texts);
-    free((void *)(uintptr_t)server->config.directory);
-    free((void *)(uintptr_t)server->config.deck_text);
-    free((void *)(uintptr_t)server->config.title);
-    free((void *)(uintptr_t)server->config.version);
-    free((void *)(uintptr_t)server->config.server_starts);
+    for (int i = 0; i < 4; i++) {
+        free(server->texts_of_config[i]);
+    }
+    free(server->server_starts);
     free(server->finished);
     free(server);
 }

@@ -218,8 +218,8 @@ static qr_status fill(qr_snapshots *s, pending *p, int64_t first, int64_t count,
 
 /* --- rows --- */
 
-/* The snapshot of this index, in its place among those that wait. */
-static qr_status find_pending(qr_snapshots *s, const qr_job *job, pending **out)
+/* The snapshot of this index, in its place among those that wait; NULL with *status set. */
+static pending *find_pending(qr_snapshots *s, const qr_job *job, qr_status *status)
 {
     int64_t index = job->arguments[0];
     size_t i = 0;
@@ -228,23 +228,22 @@ static qr_status find_pending(qr_snapshots *s, const qr_job *job, pending **out)
     }
     if (i == s->n_waiting || s->waiting[i].index != index) {
         pending added = {.index = index, .step = job->step};
-        qr_status status =
-            qr_grow((void **)&s->waiting, &s->waiting_capacity, s->n_waiting + 1, sizeof(pending), "snapshots");
-        status =
-            status != QR_OK ? status : qr_allocate(s->n_pieces, sizeof(piece), "snapshots", (void **)&added.pieces);
-        if (status != QR_OK) {
-            return status;
+        *status = qr_grow((void **)&s->waiting, &s->waiting_capacity, s->n_waiting + 1, sizeof(pending), "snapshots");
+        *status =
+            *status != QR_OK ? *status : qr_allocate(s->n_pieces, sizeof(piece), "snapshots", (void **)&added.pieces);
+        if (*status != QR_OK) {
+            return NULL;
         }
         memmove(s->waiting + i + 1, s->waiting + i, (s->n_waiting - i) * sizeof(pending));
         s->waiting[i] = added;
         s->n_waiting++;
     }
     if (s->waiting[i].step != job->step) {
-        return qr_error(QR_INTERNAL, "%s: snapshot %lld is of step %lld and of step %lld", s->path, (long long)index,
-                        (long long)s->waiting[i].step, (long long)job->step);
+        *status = qr_error(QR_INTERNAL, "%s: snapshot %lld is of step %lld and of step %lld", s->path, (long long)index,
+                           (long long)s->waiting[i].step, (long long)job->step);
+        return NULL;
     }
-    *out = &s->waiting[i];
-    return QR_OK;
+    return &s->waiting[i];
 }
 
 static bool is_next_row(const qr_snapshots *s, const pending *p)
@@ -294,9 +293,12 @@ qr_status qr_snapshots_add(qr_snapshots *s, const qr_job *job, const void *paylo
         return qr_error(QR_INTERNAL, "%s: votes of agents %lld + %lld of snapshot %lld do not belong here", s->path,
                         (long long)job->first, (long long)job->count, (long long)job->arguments[0]);
     }
-    pending *target = NULL;
-    qr_status status = find_pending(s, job, &target);
-    status = status != QR_OK ? status : fill(s, target, job->first - s->first, job->count, payload);
+    qr_status status = QR_OK;
+    pending *target = find_pending(s, job, &status);
+    if (target == NULL) {
+        return status;
+    }
+    status = fill(s, target, job->first - s->first, job->count, payload);
     if (status != QR_OK) {
         return status;
     }

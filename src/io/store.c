@@ -257,7 +257,7 @@ void qr_store_write_data(qr_store *store, uint64_t address, size_t bytes, const 
 }
 
 /* Makes one block of blocks[first..last) and [address, address + bytes), with the bytes they have now. */
-static qr_status merge(qr_store *store, size_t first, size_t last, uint64_t address, size_t bytes)
+static bool merge(qr_store *store, size_t first, size_t last, uint64_t address, size_t bytes)
 {
     uint64_t low = address;
     uint64_t high = address + bytes;
@@ -271,18 +271,21 @@ static qr_status merge(qr_store *store, size_t first, size_t last, uint64_t addr
     block whole = {.address = low, .bytes = high - low, .committed = committed};
     whole.data = malloc((size_t)whole.bytes + 1);
     if (whole.data == NULL) {
-        return qr_error_memory((size_t)whole.bytes, "a result file");
+        keep_failure(store, qr_error_memory((size_t)whole.bytes, "a result file"));
+        return false;
     }
     if (!qr_store_read(store, low, (size_t)whole.bytes, whole.data)) {
         free(whole.data);
-        return qr_file_error(store->path, "read", errno);
+        keep_failure(store, qr_file_error(store->path, "read", errno));
+        return false;
     }
     if (last == first) {
         qr_status status =
             qr_grow((void **)&store->blocks, &store->capacity, store->n_blocks + 1, sizeof(block), "a result file");
         if (status != QR_OK) {
             free(whole.data);
-            return status;
+            keep_failure(store, status);
+            return false;
         }
         last = first + 1;
         memmove(store->blocks + last, store->blocks + first, (store->n_blocks - first) * sizeof(block));
@@ -295,7 +298,7 @@ static qr_status merge(qr_store *store, size_t first, size_t last, uint64_t addr
         store->n_blocks -= last - first - 1;
     }
     store->blocks[first] = whole;
-    return QR_OK;
+    return true;
 }
 
 void qr_store_write_metadata(qr_store *store, qr_store_class kind, uint64_t address, size_t bytes, const void *data)
@@ -309,12 +312,8 @@ void qr_store_write_metadata(qr_store *store, qr_store_class kind, uint64_t addr
         last++;
     }
     bool same = last == first + 1 && store->blocks[first].address == address && store->blocks[first].bytes == bytes;
-    if (!same || store->blocks[first].data == NULL) {
-        qr_status status = merge(store, first, last, address, bytes);
-        if (status != QR_OK) {
-            keep_failure(store, status);
-            return;
-        }
+    if ((!same || store->blocks[first].data == NULL) && !merge(store, first, last, address, bytes)) {
+        return;
     }
     block *target = &store->blocks[first];
     target->kind = kind;

@@ -22,7 +22,8 @@ typedef struct ack {
     uint32_t status;
 } ack;
 
-/* Who is behind: counters only ever grow, a ring's cell is counter % capacity. Each line has a single writer. */
+/* Who is behind: counters only ever grow, a ring's cell is counter % capacity. Each cache line has a single writer,
+ * hence the padding. NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct qr_queue_memory {
     uint64_t magic;
     int64_t slot_bytes;

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-enum { PAGE = 4096, RANDOM_KILLS = 150, DEEP_KILLS = 60, MOST_DIRECTORIES = 4000 };
+enum { PAGE = 4096, RANDOM_KILLS = 100, DEEP_KILLS = 24, MOST_DIRECTORIES = 4000 };
 
 /* The child is to die at its die_at-th write, or write of a node of a chunk index; torn: after the bytes up to the next
  * page's end. */
@@ -160,14 +160,14 @@ static void test_killed_at_random_moments(void **state)
     finish(&top);
 }
 
-static void die_at_each_write(bool tear)
+static void die_at_each_write(bool tear, int stride)
 {
     fixture top;
     start(&top);
     torn = tear;
     bool ended = false;
     int n = 1;
-    for (; !ended && n < MOST_DIRECTORIES; n++) {
+    for (; !ended && n < MOST_DIRECTORIES; n += stride) {
         die_at = n;
         /* 85 snapshots: more than a node of the index holds. */
         ended = run_writer(&top, n, 5000, 85, 30, 17, 0);
@@ -180,13 +180,13 @@ static void die_at_each_write(bool tear)
 static void test_killed_at_each_write(void **state)
 {
     (void)state;
-    die_at_each_write(false);
+    die_at_each_write(false, 1);
 }
 
 static void test_killed_within_each_write(void **state)
 {
     (void)state;
-    die_at_each_write(true);
+    die_at_each_write(true, 2);
 }
 
 /* Nodes split and split again: killed at each write of a node. */

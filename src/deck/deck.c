@@ -71,17 +71,17 @@ static qr_status set_directory(qr_deck *deck)
         }
     }
     n = n > 200 ? 200 : n;
-    char directory[sizeof folder + 200];
-    (void)memcpy(directory, folder, sizeof folder);
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)base[i];
-        directory[sizeof folder - 1 + i] = (char)(c <= 0x20 || c >= 0x7F ? '_' : c);
-    }
     if (n == 0 || base[0] == '.') {
-        (void)memcpy(directory + sizeof folder - 1, "run", 3);
+        base = "run";
         n = 3;
     }
-    return copy_text(directory, sizeof folder - 1 + n, "the results directory", &deck->output.directory);
+    char directory[sizeof folder + 200];
+    size_t used = (size_t)snprintf(directory, sizeof directory, "%s%.*s", folder, (int)n, base);
+    for (size_t i = sizeof folder - 1; i < used; i++) {
+        unsigned char c = (unsigned char)directory[i];
+        directory[i] = (char)(c <= 0x20 || c >= 0x7F ? '_' : c);
+    }
+    return copy_text(directory, used, "the results directory", &deck->output.directory);
 }
 
 static qr_status create(const char *name, qr_deck **out)

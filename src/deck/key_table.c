@@ -24,8 +24,10 @@ static const char *const exchanges[] = {[QR_EXCHANGE_AUTO] = "auto", [QR_EXCHANG
 #define TRILLION INT64_C(1000000000000)
 #define DAY_S    86400.0
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): offsetof takes a member, not an expression */
 #define KEY(key_type, section, field)                                                                                  \
     .name = #section "." #field, .type = QR_KEY_##key_type, .offset = offsetof(qr_deck, section.field)
+/* NOLINTEND(bugprone-macro-parentheses) */
 #define CHOICES(array) .choices = (array), .n_choices = (int)(sizeof(array) / sizeof(array)[0])
 #define AUTO(value)    .has_auto = true, .auto_value = (value)
 

@@ -29,22 +29,22 @@ typedef enum qr_key_type {
 
 typedef struct qr_key {
     const char *name; /* "agents.count" */
-    qr_key_type type;
-    size_t offset; /* of the field in qr_deck */
+    size_t offset;    /* of the field in qr_deck */
     const char *unit;
     const char *standard; /* the default, as it would be written in a deck; NULL: worked out from the deck's name */
-    int64_t least;        /* integers, sizes and items of integer lists */
+    const char *doc;
+    int64_t least; /* integers, sizes and items of integer lists */
     int64_t most;
     double low; /* reals, durations and items of real lists */
     double high;
-    bool above_low;             /* low itself is not allowed */
-    bool has_auto;              /* the word auto is allowed and stands for auto_value */
     int64_t auto_value;         /* outside least .. most */
-    bool needs_text;            /* "" is not allowed */
     int64_t max_items;          /* lists */
     const char *const *choices; /* n_choices names, in the order of the enumeration */
     int n_choices;
-    const char *doc;
+    qr_key_type type;
+    bool above_low;  /* low itself is not allowed */
+    bool has_auto;   /* the word auto is allowed and stands for auto_value */
+    bool needs_text; /* "" is not allowed */
 } qr_key;
 
 /* All keys, section by section in the order of a dump. */

@@ -135,7 +135,7 @@ static void test_regular(void **state)
     uint64_t random = 21;
     for (int c = 0; c < CASES; c++) {
         qr_network_spec spec = {.kind = QR_NETWORK_RANDOM_REGULAR, .seed = case_random(&random)};
-        spec.n_agents = case_between(&random, 2, 160);
+        spec.n_agents = case_between(&random, 2, 130);
         const int64_t most = spec.n_agents - 1;
         spec.degree = case_between(&random, 1, case_between(&random, 0, 1) && most > 12 ? 12 : most);
         if (spec.degree % 2 != 0 && spec.n_agents % 2 != 0) {
@@ -175,7 +175,7 @@ static void test_erdos_renyi(void **state)
     double edges = 0.0;
     for (int c = 0; c < CASES; c++) {
         qr_network_spec spec = {.kind = QR_NETWORK_ERDOS_RENYI, .seed = case_random(&random)};
-        spec.n_agents = case_between(&random, 1, 400);
+        spec.n_agents = case_between(&random, 1, 250);
         const double most = (double)(spec.n_agents - 1);
         const double wanted = (double)case_between(&random, 0, 1000) / 1000.0;
         spec.mean_degree = case_between(&random, 0, 1) ? wanted * most : (wanted * 12 < most ? wanted * 12 : most);
@@ -196,7 +196,7 @@ static void test_small_world(void **state)
     uint64_t random = 24;
     for (int c = 0; c < CASES; c++) {
         qr_network_spec spec = {.kind = QR_NETWORK_SMALL_WORLD, .seed = case_random(&random)};
-        spec.n_agents = case_between(&random, 3, 400);
+        spec.n_agents = case_between(&random, 3, 250);
         const int64_t most = (spec.n_agents - 1) / 2;
         spec.degree = 2 * case_between(&random, 1, case_between(&random, 0, 1) && most > 6 ? 6 : most);
         const int64_t kind = case_between(&random, 0, 3);
@@ -224,7 +224,7 @@ static void test_scale_free(void **state)
     uint64_t random = 25;
     for (int c = 0; c < CASES; c++) {
         qr_network_spec spec = {.kind = QR_NETWORK_SCALE_FREE, .seed = case_random(&random)};
-        spec.n_agents = case_between(&random, 2, 500);
+        spec.n_agents = case_between(&random, 2, 250);
         spec.attach =
             case_between(&random, 1, case_between(&random, 0, 1) && spec.n_agents > 8 ? 8 : spec.n_agents - 1);
         graph g = build_twice(&spec, &random);

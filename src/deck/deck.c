@@ -370,6 +370,21 @@ bool qr_deck_was_set(const qr_deck *deck, const char *key)
     return found != NULL && origin_of(deck, found)->kind != QR_ORIGIN_DEFAULT;
 }
 
+bool qr_deck_is_default(const qr_deck *deck, const char *key)
+{
+    const qr_key *found = qr_key_find(key);
+    qr_deck *untouched = NULL;
+    if (found == NULL || create(deck->name, &untouched) != QR_OK) {
+        return false;
+    }
+    char value[QR_VALUE_BYTES];
+    char standard[QR_VALUE_BYTES];
+    (void)qr_value_format(found, deck, value, sizeof value);
+    (void)qr_value_format(found, untouched, standard, sizeof standard);
+    qr_deck_destroy(untouched);
+    return strcmp(value, standard) == 0;
+}
+
 void qr_deck_mark_derived(qr_deck *deck, const char *key)
 {
     const qr_key *found = qr_key_find(key);

@@ -150,8 +150,12 @@ void qr_deck_destroy(qr_deck *deck);
 /* QR_USAGE with the place where `key` ("agents.count") was set, or "name: key (default)" in front of the message. */
 qr_status qr_deck_complain(const qr_deck *deck, const char *key, const char *format, ...) QR_PRINTF(3, 4);
 
-/* True when the deck or an override set the key, false when it stands at its default. */
+/* True when the deck or an override set the key, be it to its default. */
 bool qr_deck_was_set(const qr_deck *deck, const char *key);
+
+/* True when the key has its default value, whoever set it. A dump names every key, so checks for keys that are without
+ * effect ask this. */
+bool qr_deck_is_default(const qr_deck *deck, const char *key);
 
 /* Records that a value was worked out from others (agents.count from the network's size), shown as origin "derived". */
 void qr_deck_mark_derived(qr_deck *deck, const char *key);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COMMENT_COLUMN = 40, VALUE_BYTES = 16384 };
+enum { COMMENT_COLUMN = 40 };
 
 typedef struct text_buffer {
     char *text;
@@ -62,7 +62,7 @@ static qr_status add_key(text_buffer *out, const qr_deck *deck, const qr_key *ke
 {
     char origin[640];
     describe_origin(deck, key, origin, sizeof origin);
-    (void)qr_value_format(key, deck, value, VALUE_BYTES);
+    (void)qr_value_format(key, deck, value, QR_VALUE_BYTES);
     const char *field = strchr(key->name, '.') + 1;
     int width = COMMENT_COLUMN - (int)strlen(field) - 4;
     return add(out, "  %s: %-*s  # %s%s%s\n", field, width > 0 ? width : 0, value, key->unit != NULL ? key->unit : "",
@@ -73,7 +73,7 @@ qr_status qr_deck_dump(const qr_deck *deck, char **out)
 {
     text_buffer buffer = {NULL, 0, 0};
     void *value = NULL;
-    qr_status status = qr_allocate(VALUE_BYTES, 1, "a deck value", &value);
+    qr_status status = qr_allocate(QR_VALUE_BYTES, 1, "a deck value", &value);
     size_t section = 0;
     for (size_t i = 0; i < qr_n_keys && status == QR_OK; i++) {
         const char *name = qr_keys[i].name;

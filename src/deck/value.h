@@ -7,6 +7,9 @@
 
 #include <stdbool.h>
 
+/* Enough for every formatted value: 256 numbers, or a text of which each byte is escaped. */
+enum { QR_VALUE_BYTES = 16384 };
+
 /* Parses text (n bytes, any bytes) for `key` and stores it in deck; for lists, appends one item. Errors: QR_USAGE with
  * what is wrong, without the key's name or place. The field is unchanged on error. */
 qr_status qr_value_parse(const qr_key *key, const char *text, size_t n, qr_deck *deck);

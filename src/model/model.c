@@ -54,7 +54,7 @@ static qr_status check_foreign_keys(const qr_deck *deck, qr_rule_kind kind)
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         char full[64];
         (void)snprintf(full, sizeof full, "model.%s", keys[i]);
-        if (qr_deck_was_set(deck, full) && !names_parameter(rules[kind].parameters, keys[i])) {
+        if (!qr_deck_is_default(deck, full) && !names_parameter(rules[kind].parameters, keys[i])) {
             return qr_deck_complain(deck, full, "the rule %s has no such parameter (it has: %s)", rules[kind].name,
                                     rules[kind].parameters[0] != '\0' ? rules[kind].parameters : "none");
         }

@@ -330,6 +330,8 @@ static void test_origins(void **state)
     assert_true(qr_deck_was_set(deck, "run.seed"));
     assert_true(qr_deck_was_set(deck, "agents.count"));
     assert_false(qr_deck_was_set(deck, "run.steps"));
+    assert_true(qr_deck_is_default(deck, "run.steps"));
+    assert_false(qr_deck_is_default(deck, "run.seed"));
     assert_int_equal(qr_deck_complain(deck, "run.seed", "no %s", "luck"), QR_USAGE);
     assert_string_equal(qr_error_message(), "d/x.yml:2:9: run.seed: no luck");
     (void)qr_deck_complain(deck, "run.steps", "too few");
@@ -345,6 +347,22 @@ static void test_origins(void **state)
     assert_non_null(strstr(text, "  steps: 1000                             # steps; default\n"));
     assert_non_null(strstr(text, "  threads: auto                           # threads; default\n"));
     free(text);
+    qr_deck_destroy(deck);
+}
+
+/* A key that is set to its default was set, and has no other effect than being absent. */
+static void test_set_to_default(void **state)
+{
+    (void)state;
+    qr_deck *deck =
+        parse("model: {q: 4.0, zealots: [], noise: 0.5}\nconsensus: {quorum: 2/2}\n", "output.directory=results/x");
+    assert_true(qr_deck_was_set(deck, "model.q"));
+    assert_true(qr_deck_is_default(deck, "model.q"));
+    assert_true(qr_deck_is_default(deck, "model.zealots"));
+    assert_false(qr_deck_is_default(deck, "model.noise"));
+    assert_true(qr_deck_is_default(deck, "consensus.quorum"));
+    assert_true(qr_deck_is_default(deck, "output.directory"));
+    assert_false(qr_deck_is_default(deck, "no.key"));
     qr_deck_destroy(deck);
 }
 
@@ -423,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_overrides),
         cmocka_unit_test(test_origins),
         cmocka_unit_test(test_checks),
+        cmocka_unit_test(test_set_to_default),
         cmocka_unit_test(test_nearest_name),
         cmocka_unit_test(test_print_keys),
     };

@@ -34,8 +34,8 @@ typedef struct parser {
 
 static qr_status complain(const parser *p, int64_t offset, const char *what)
 {
-    return qr_error(QR_USAGE, "%s:%lld:%lld: %s", p->name, (long long)p->line, (long long)(offset - p->line_start + 1),
-                    what);
+    const int64_t column = offset - p->line_start + 1;
+    return qr_error(QR_USAGE, "%s:%lld:%lld: %s", p->name, (long long)p->line, (long long)column, what);
 }
 
 /* The token as printable text. */

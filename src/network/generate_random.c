@@ -122,6 +122,9 @@ qr_status qr_generate_erdos_renyi(const qr_network_spec *spec, int n_parts, int 
             const int64_t most = (spec->n_agents - 1) / 2 + 1;
             const double chunk = CHUNK_EDGES / maker.p;
             maker.chunk = chunk < (double)most ? (int64_t)chunk : most;
+            if (maker.chunk < 1) {
+                return qr_error(QR_INTERNAL, "edges with probability %g cannot be drawn", maker.p);
+            }
             binomial_make(&maker.tables[0], maker.chunk, maker.p);
             binomial_make(&maker.tables[1], (most - 1) % maker.chunk, maker.p);
             binomial_make(&maker.tables[2], most % maker.chunk, maker.p);

@@ -56,7 +56,9 @@ typedef struct pair_set {
 
 static uint64_t pair_key(int64_t a, int64_t b)
 {
-    return a < b ? (uint64_t)a << 32 | (uint64_t)b : (uint64_t)b << 32 | (uint64_t)a; /* a != b, so never 0 */
+    const uint64_t low = (uint64_t)(a < b ? a : b);
+    const uint64_t high = (uint64_t)(a < b ? b : a);
+    return (low * ((uint64_t)1 << 32)) + high; /* a != b, so never 0 */
 }
 
 /* The slot of a key, or the empty one where it would go. */

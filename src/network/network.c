@@ -58,7 +58,7 @@ qr_status qr_network_build(const qr_network_spec *spec, int n_parts, int part, c
 
     qr_network *network = NULL;
     qr_status status = qr_network_new(spec, n_parts, part, &network);
-    if (status != QR_OK) {
+    if (status != QR_OK || network == NULL) {
         return status;
     }
     if (spec->kind == QR_NETWORK_COMPLETE) {

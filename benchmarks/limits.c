@@ -4,7 +4,11 @@
 
 typedef float fvec __attribute__((vector_size(QR_SIMD_BYTES)));
 
-enum { CHAINS = 12, FLOATS = QR_SIMD_BYTES / 4 }; /* more chains than latency times throughput */
+enum {
+    TOGETHER = QR_SIMD_BYTES == 64 ? 4 : 2,
+    CHAINS = 12,
+    FLOATS = QR_SIMD_BYTES / 4
+}; /* more chains than latency times throughput; likewise for Philox */
 
 int64_t QR_SIMD_NAME(limit_fma)(int64_t rounds, float *sink)
 {
@@ -39,10 +43,16 @@ int64_t QR_SIMD_NAME(limit_philox)(uint64_t key, int64_t calls, uint64_t *sink)
     qr_vec all = qr_vec_all(0);
     qr_philox_keys keys;
     qr_philox_expand(key, &keys);
-    for (int64_t i = 0; i < calls; i++) {
-        qr_vec group = qr_vec_all((uint64_t)(i * QR_LANES)) + qr_vec_lane_numbers();
-        qr_philox_vec block = qr_philox_lanes(&keys, group, qr_vec_all(0), qr_vec_all(3), qr_vec_all(8u << 16));
-        all ^= qr_vec_join(block.word[0], block.word[1]) ^ qr_vec_join(block.word[2], block.word[3]);
+    for (int64_t i = 0; i < calls; i += TOGETHER) {
+        qr_philox_vec block[TOGETHER];
+        for (int v = 0; v < TOGETHER; v++) {
+            qr_vec group = qr_vec_all((uint64_t)((i + v) * QR_LANES)) + qr_vec_lane_numbers();
+            block[v] = (qr_philox_vec){{group, qr_vec_all(0), qr_vec_all(3), qr_vec_all(8u << 16)}};
+        }
+        qr_philox_rounds(&keys, TOGETHER, block);
+        for (int v = 0; v < TOGETHER; v++) {
+            all ^= qr_vec_join(block[v].word[0], block[v].word[1]) ^ qr_vec_join(block[v].word[2], block[v].word[3]);
+        }
     }
     *sink ^= all[0];
     return calls * QR_LANES * 64;

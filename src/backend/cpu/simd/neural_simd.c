@@ -1,8 +1,10 @@
-/* The neural step for up to 64 agents: three small matrix products with weights packed in the order in which they are
- * read, then votes with an agent to a lane.
+/* The neural step for up to 64 agents: three small matrix products with weights
+ * packed in the order in which they are read, then votes with an agent to a
+ * lane.
  *
- * A tile of a product is ROWS agents x VECTORS vectors of outputs. It stays in registers while the columns go by in
- * ascending order, one fused multiply-add each: the order that kernels/rules/neural.h defines. */
+ * A tile of a product is ROWS agents x VECTORS vectors of outputs. It stays in
+ * registers while the columns go by in ascending order, one fused multiply-add
+ * each: the order that kernels/rules/neural.h defines. */
 #include "backend/cpu/simd/kernels.h"
 #include "backend/cpu/simd/vector.h"
 
@@ -58,7 +60,8 @@ QR_INLINE size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Values of some columns for consecutive agents: agent a, column c at from[a * row + c * column]. */
+/* Values of some columns for consecutive agents: agent a, column c at from[a *
+ * row + c * column]. */
 typedef struct column_set {
     const float *from;
     size_t row;
@@ -66,10 +69,12 @@ typedef struct column_set {
     size_t n;
 } column_set;
 
-/* One product: out[a][j] = init[j] + sum over columns of value[a][column] * weight[column][j]. */
+/* One product: out[a][j] = init[j] + sum over columns of value[a][column] *
+ * weight[column][j]. */
 typedef struct weighted_sum {
     column_set part[2];   /* the first before the second; the second may be empty */
-    const float *weights; /* panels one after another, each [column][outputs of the panel] */
+    const float *weights; /* panels one after another, each [column][outputs of
+                             the panel] */
     const float *init;
     size_t n_outputs; /* rounded up to FLOATS */
     float *out;       /* [agent][n_outputs] */
@@ -130,7 +135,8 @@ static void squash_rows(float *out, size_t out_row, int rows, size_t width)
     }
 }
 
-/* All agents of the batch for one panel and some columns, `rows` agents to a tile as long as they last. */
+/* All agents of the batch for one panel and some columns, `rows` agents to a
+ * tile as long as they last. */
 QR_INLINE void panel(const int rows, const int vectors, const weighted_sum *product, const column_set *part,
                      const float *weights, const float *init, size_t init_row, float *out, int n, bool last)
 {
@@ -162,7 +168,8 @@ QR_INLINE void panel(const int rows, const int vectors, const weighted_sum *prod
 typedef void panel_function(const weighted_sum *product, const column_set *part, const float *weights,
                             const float *init, size_t init_row, float *out, int n, bool last);
 
-/* Tiles as large as the registers allow: sums, one vector of weights each, and the value that all lanes share. */
+/* Tiles as large as the registers allow: sums, one vector of weights each, and
+ * the value that all lanes share. */
 #define PANEL_OF(rows, vectors)                                                                                        \
     static void panel_##vectors(const weighted_sum *product, const column_set *part, const float *weights,             \
                                 const float *init, size_t init_row, float *out, int n, bool last)                      \
@@ -209,7 +216,8 @@ static void multiply(const weighted_sum *product, int n)
     }
 }
 
-/* Where things lie in the packed weights and in the working memory, in floats. */
+/* Where things lie in the packed weights and in the working memory, in floats.
+ */
 typedef struct layout {
     size_t hidden; /* padded sizes */
     size_t state;
@@ -249,7 +257,8 @@ size_t QR_SIMD_NAME(qr_simd_neural_packed_bytes)(const qr_neural *net)
     return find_layout(net).packed_end * sizeof(float);
 }
 
-/* Panels of a matrix [rows][columns] whose lines are `stride` apart; padding is 0. */
+/* Panels of a matrix [rows][columns] whose lines are `stride` apart; padding is
+ * 0. */
 static void pack_matrix(const float *matrix, size_t rows, size_t columns, size_t stride, float *to)
 {
     size_t padded = round_up(rows, FLOATS);
@@ -289,7 +298,8 @@ static void draw(uint64_t seed, int64_t step, const int64_t *agents, uint64_t *r
     }
 }
 
-/* The weights of qr_neural_vote, weight[k][a]; best[a] the option with the highest score. */
+/* The weights of qr_neural_vote, weight[k][a]; best[a] the option with the
+ * highest score. */
 static void find_weights(const qr_neural *net, const float *z, uint32_t *best, uint64_t *weight)
 {
     float top[BATCH];
@@ -310,7 +320,8 @@ static void find_weights(const qr_neural *net, const float *z, uint32_t *best, u
         const float *row = z + (size_t)k * BATCH;
         uint32_t high[BATCH];
         uint32_t low[BATCH];
-        /* A weight of at most 2^32 becomes an integer in two halves: narrower processors convert to 32 bits only. */
+        /* A weight of at most 2^32 becomes an integer in two halves: narrower
+         * processors convert to 32 bits only. */
         for (int a = 0; a < BATCH; a++) {
             float w = qr_expf((row[a] - top[a]) * inverse_temperature) * 4294967296.0f;
             w = qr_select(0u - (uint32_t)(w >= 0.0f), w, 0.0f);
@@ -340,7 +351,8 @@ static void vote_softly(const qr_neural *net, const float *z, uint64_t seed, int
         for (uint32_t k = 0; k < net->n_options; k++) {
             sum += qr_vec_load(weight + (size_t)k * BATCH + a);
         }
-        /* The option is the number of cumulative weights that the drawn number reaches. */
+        /* The option is the number of cumulative weights that the drawn number
+         * reaches. */
         qr_vec number = qr_vec_bounded(qr_vec_load(random + a), sum);
         qr_vec here = qr_vec_load(weight + a);
         qr_vec reached = here;

@@ -1,5 +1,6 @@
-/* The kernels that are compiled once per vector width: v3 (AVX2, 32 bytes) and v4 (AVX-512, 64 bytes). Both give the
- * same bits as the plain forms; which one runs is a matter of speed alone. */
+/* The kernels that are compiled once per vector width: v3 (AVX2, 32 bytes) and
+ * v4 (AVX-512, 64 bytes). Both give the same bits as the plain forms; which one
+ * runs is a matter of speed alone. */
 #ifndef QR_BACKEND_CPU_SIMD_SIMD_H
 #define QR_BACKEND_CPU_SIMD_SIMD_H
 
@@ -10,14 +11,17 @@
 
 enum { QR_SIMD_MAX_PLANES = 4, QR_SIMD_MAX_OPTIONS = 1 << QR_SIMD_MAX_PLANES, QR_SIMD_MAX_DEGREE = 26 };
 
-/* How far away a neighbour is, and which border it crosses when it leaves the row or the plane. */
+/* How far away a neighbour is, and which border it crosses when it leaves the
+ * row or the plane. */
 typedef struct qr_cpu_offset {
     int64_t distance; /* in view positions, away from borders */
     int dx;
-    int dy; /* three dimensions only: crossing y means leaving the plane; 0 otherwise */
+    int dy; /* three dimensions only: crossing y means leaving the plane; 0
+               otherwise */
 } qr_cpu_offset;
 
-/* Consecutive words of a periodic lattice or ring to be advanced by one step, all of their agents existing. */
+/* Consecutive words of a periodic lattice or ring to be advanced by one step,
+ * all of their agents existing. */
 typedef struct qr_plane_task {
     const qr_rule *rule;
     bool voter; /* else majority of two options */
@@ -42,7 +46,8 @@ typedef struct qr_simd {
     /* Writes task->next and sets counts[k], k < n_options, to the votes in it. */
     void (*planes)(const qr_plane_task *task, int64_t *counts);
 
-    /* What qr_neural_batch_init, qr_neural_kernel_pack and qr_neural_kernel_run stand on; 0 < n <= QR_NEURAL_BATCH. */
+    /* What qr_neural_batch_init, qr_neural_kernel_pack and qr_neural_kernel_run
+     * stand on; 0 < n <= QR_NEURAL_BATCH. */
     size_t (*neural_work_bytes)(const qr_neural *net);
     size_t (*neural_packed_bytes)(const qr_neural *net);
     void (*neural_pack)(const qr_neural *net, void *packed);

@@ -1,7 +1,9 @@
-/* Vectors of 64-bit words, QR_SIMD_BYTES wide, and Philox on them. Included only by the files that are compiled once
- * per vector width; the compiler's vector extensions do what they can, intrinsics the rest.
+/* Vectors of 64-bit words, QR_SIMD_BYTES wide, and Philox on them. Included
+ * only by the files that are compiled once per vector width; the compiler's
+ * vector extensions do what they can, intrinsics the rest.
  *
- * A number below 2^32 may carry anything in the upper half of its lane: the multiplication ignores it. */
+ * A number below 2^32 may carry anything in the upper half of its lane: the
+ * multiplication ignores it. */
 #ifndef QR_BACKEND_CPU_SIMD_VECTOR_H
 #define QR_BACKEND_CPU_SIMD_VECTOR_H
 
@@ -107,7 +109,8 @@ QR_INLINE int64_t qr_vec_sum_bytes(qr_vec v)
     return (int64_t)sum;
 }
 
-/* The ten pairs of round keys, each in all lanes: worked out once, then read from memory beside the arithmetic. */
+/* The ten pairs of round keys, each in all lanes: worked out once, then read
+ * from memory beside the arithmetic. */
 typedef struct qr_philox_keys {
     qr_vec k0[10];
     qr_vec k1[10];
@@ -125,12 +128,15 @@ QR_INLINE void qr_philox_expand(uint64_t key, qr_philox_keys *out)
     }
 }
 
-/* qr_philox in every lane; the key is the same in all of them. word[i] holds word i in the lower half of each lane. */
+/* qr_philox in every lane; the key is the same in all of them. word[i] holds
+ * word i in the lower half of each lane. */
 typedef struct qr_philox_vec {
     qr_vec word[4];
 } qr_philox_vec;
 
-QR_INLINE qr_philox_vec qr_philox_lanes(const qr_philox_keys *keys, qr_vec c0, qr_vec c1, qr_vec c2, qr_vec c3)
+/* n independent blocks side by side; the counters go in and the random words
+ * come out. */
+QR_INLINE void qr_philox_rounds(const qr_philox_keys *keys, const int n, qr_philox_vec *blocks)
 {
     const qr_vec m0 = qr_vec_all(0xD2511F53u);
     const qr_vec m1 = qr_vec_all(0xCD9E8D57u);
@@ -138,14 +144,26 @@ QR_INLINE qr_philox_vec qr_philox_lanes(const qr_philox_keys *keys, qr_vec c0, q
 #pragma GCC unroll 10
 #endif
     for (int round = 0; round < 10; round++) {
-        qr_vec product0 = qr_vec_mul32(m0, c0);
-        qr_vec product1 = qr_vec_mul32(m1, c2);
-        c0 = qr_vec_xor3(product1 >> 32, c1, keys->k0[round]);
-        c1 = product1;
-        c2 = qr_vec_xor3(product0 >> 32, c3, keys->k1[round]);
-        c3 = product0;
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 4
+#endif
+        for (int i = 0; i < n; i++) {
+            qr_vec *c = blocks[i].word;
+            qr_vec product0 = qr_vec_mul32(m0, c[0]);
+            qr_vec product1 = qr_vec_mul32(m1, c[2]);
+            c[0] = qr_vec_xor3(product1 >> 32, c[1], keys->k0[round]);
+            c[1] = product1;
+            c[2] = qr_vec_xor3(product0 >> 32, c[3], keys->k1[round]);
+            c[3] = product0;
+        }
     }
-    return (qr_philox_vec){{c0, c1, c2, c3}};
+}
+
+QR_INLINE qr_philox_vec qr_philox_lanes(const qr_philox_keys *keys, qr_vec c0, qr_vec c1, qr_vec c2, qr_vec c3)
+{
+    qr_philox_vec block = {{c0, c1, c2, c3}};
+    qr_philox_rounds(keys, 1, &block);
+    return block;
 }
 
 /* Two 32-bit words as one of 64 bits, low first. */

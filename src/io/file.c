@@ -100,7 +100,7 @@ qr_status qr_directory_sync(const char *directory)
     return status;
 }
 
-qr_status qr_file_replace(const char *directory, const char *name, const char *text, size_t bytes)
+qr_status qr_file_replace(const char *directory, const char *name, const char *text, size_t bytes, bool durable)
 {
     char hidden[NAME_MAX + 1];
     char *path = NULL;
@@ -117,7 +117,7 @@ qr_status qr_file_replace(const char *directory, const char *name, const char *t
         goto cleanup;
     }
     file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0 || !qr_file_write(file, text, bytes) || fsync(file) != 0) {
+    if (file < 0 || !qr_file_write(file, text, bytes) || (durable && fsync(file) != 0)) {
         status = qr_file_error(path, "written", errno);
         goto cleanup;
     }
@@ -130,7 +130,6 @@ qr_status qr_file_replace(const char *directory, const char *name, const char *t
     }
     free(temporary);
     temporary = NULL;
-    status = qr_directory_sync(directory);
 cleanup:
     if (file >= 0) {
         close(file);

@@ -23,8 +23,9 @@ bool qr_file_write_at(int file, const void *data, size_t bytes, uint64_t offset)
 /* fsync of a directory, so that renames in it last. Some file systems cannot; that is no error. */
 qr_status qr_directory_sync(const char *directory);
 
-/* Replaces directory/name by this text: temporary name, fsync, rename, fsync of the directory. */
-qr_status qr_file_replace(const char *directory, const char *name, const char *text, size_t bytes);
+/* Replaces directory/name by this text: temporary name, fsync if it shall be durable, rename. The rename itself lasts
+ * from the next qr_directory_sync on. */
+qr_status qr_file_replace(const char *directory, const char *name, const char *text, size_t bytes, bool durable);
 
 /* Opens a regular file to read; QR_USAGE "path: cannot be read: ..." for anything else. */
 qr_status qr_file_open(const char *path, int *file, int64_t *bytes);

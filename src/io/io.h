@@ -54,9 +54,9 @@ typedef struct qr_io_config {
     bool snapshots;     /* whether snapshots will come */
     int dims;           /* lattice dimensions for the XDMF file: 2 or 3; 0: no lattice */
     int64_t size[3];
-    int64_t compression; /* deflate level 0..9 */
-    double flush_every_s;
-    bool overwrite; /* replace results of an earlier run; otherwise their presence is QR_ENVIRONMENT */
+    int64_t compression;  /* deflate level 0..9 */
+    double flush_every_s; /* rarer when a flush takes more than a tenth of this */
+    bool overwrite;       /* replace results of an earlier run; otherwise their presence is QR_ENVIRONMENT */
 } qr_io_config;
 
 /* What a server did, for the end-of-run table and the summary. */

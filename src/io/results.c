@@ -277,7 +277,7 @@ static void put_snapshot(FILE *out, const qr_io_config *config, int64_t step, in
             (long long)n, (long long)config->n_agents);
 }
 
-qr_status qr_write_xdmf(const qr_io_config *config, const int64_t *steps, int64_t n)
+qr_status qr_write_xdmf(const qr_io_config *config, const int64_t *steps, int64_t n, bool durable)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -291,7 +291,7 @@ qr_status qr_write_xdmf(const qr_io_config *config, const int64_t *steps, int64_
     }
     fputs("</Grid>\n</Domain>\n</Xdmf>\n", out);
     qr_status status = fclose(out) != 0 ? qr_error_memory(bytes, QR_XDMF_FILE) : QR_OK;
-    status = status != QR_OK ? status : qr_file_replace(config->directory, QR_XDMF_FILE, text, bytes);
+    status = status != QR_OK ? status : qr_file_replace(config->directory, QR_XDMF_FILE, text, bytes, durable);
     free(text);
     return status;
 }

@@ -21,7 +21,7 @@ bool qr_describe_run(hid_t file, const qr_io_config *config);
 qr_status qr_join_parts(const qr_io_config *config);
 
 /* snapshots.xdmf for the first n snapshots (XDMF 3: temporal collection of co-rectilinear meshes). */
-qr_status qr_write_xdmf(const qr_io_config *config, const int64_t *steps, int64_t n);
+qr_status qr_write_xdmf(const qr_io_config *config, const int64_t *steps, int64_t n, bool durable);
 
 /* Removes what an earlier run left under the names that this one uses; parts only from index n_servers on, as the other
  * servers replace theirs themselves. */

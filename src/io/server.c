@@ -1,6 +1,7 @@
 #include "io/io.h"
 
 #include "base/memory.h"
+#include "io/file.h"
 #include "io/results.h"
 #include "io/series.h"
 #include "io/snapshots.h"
@@ -8,12 +9,17 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Longest sleep of an idle server; jobs taken from one producer before the next one has its turn. */
-enum { IDLE_US = 500, JOBS_A_TURN = 8 };
+enum { IDLE_US = 500, JOBS_A_TURN = 8, BEAT_MS = 25 };
+
+/* Of a slow device's time, at most this share goes into flushes that no job asked for. */
+static const double flush_share = 0.1;
 
 struct qr_io_server {
     qr_io_config config; /* points to the copies below */
@@ -27,8 +33,11 @@ struct qr_io_server {
     qr_snapshots *snapshots;
     qr_texts *texts;
     int64_t drawn_snapshots; /* in the XDMF file */
-    double last_flush;
+    double last_flush, flush_took_s;
     bool dirty;
+    bool renamed; /* files got their names since the directory was last written */
+    atomic_bool beating;
+    pthread_t heart;
     qr_status failure; /* the first; all later jobs are refused with it */
     char message[QR_MESSAGE_BYTES];
     qr_io_totals totals;
@@ -104,11 +113,31 @@ void qr_io_server_destroy(qr_io_server *server)
     free(server);
 }
 
-static void beat_all(qr_io_server *server)
+/* A device may keep a write waiting for longer than a producer would wait for a sign of life, so that these come from a
+ * thread of their own. */
+static void *beat(void *argument)
 {
-    for (int i = 0; i < server->n_queues; i++) {
-        qr_queue_beat(&server->queues[i]);
+    qr_io_server *server = argument;
+    const struct timespec pause = {.tv_nsec = BEAT_MS * 1000000L};
+    while (atomic_load(&server->beating)) {
+        for (int i = 0; i < server->n_queues; i++) {
+            qr_queue_beat(&server->queues[i]);
+        }
+        nanosleep(&pause, NULL);
     }
+    return NULL;
+}
+
+/* Signals are the main thread's. */
+static int start_thread(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
 }
 
 /* --- jobs --- */
@@ -125,13 +154,12 @@ static qr_status open_files(qr_io_server *server)
     if (config->server == 0) {
         status = config->overwrite ? qr_clear_results(config->directory, config->n_servers) : QR_OK;
         status = status != QR_OK ? status : qr_series_create(config, &server->series);
-        beat_all(server);
     }
     status = status != QR_OK ? status : qr_texts_create(config->directory, &server->texts);
     if (status == QR_OK && config->snapshots && config->server_count > 0) {
         status = qr_snapshots_create(config, &server->snapshots);
     }
-    return status;
+    return status != QR_OK ? status : qr_directory_sync(config->directory);
 }
 
 /* Rewritten as a whole, so only when there is a twentieth more to show, or at the end. */
@@ -146,8 +174,17 @@ static qr_status draw_snapshots(qr_io_server *server, bool last)
     if (n == drawn || (!last && n < drawn + drawn / 20)) {
         return QR_OK;
     }
-    qr_status status = qr_write_xdmf(&server->config, steps, n);
+    qr_status status = qr_write_xdmf(&server->config, steps, n, last);
+    server->renamed = true;
     server->drawn_snapshots = status == QR_OK ? n : drawn;
+    return status;
+}
+
+/* Makes the names of new files last. */
+static qr_status sync_names(qr_io_server *server)
+{
+    qr_status status = server->renamed ? qr_directory_sync(server->config.directory) : QR_OK;
+    server->renamed = server->renamed && status != QR_OK;
     return status;
 }
 
@@ -157,19 +194,19 @@ static qr_status flush(qr_io_server *server)
     qr_status status = QR_OK;
     if (server->dirty && server->series != NULL) {
         status = qr_series_flush(server->series);
-        beat_all(server);
     }
     if (status == QR_OK && server->dirty && server->snapshots != NULL) {
         status = qr_snapshots_flush(server->snapshots);
-        beat_all(server);
         status = status != QR_OK ? status : draw_snapshots(server, false);
     }
     if (status == QR_OK && server->texts != NULL) {
         status = qr_texts_flush(server->texts);
     }
+    status = status != QR_OK ? status : sync_names(server);
     server->dirty = false;
     server->last_flush = qr_now_s();
-    server->totals.flush_s += server->last_flush - start;
+    server->flush_took_s = server->last_flush - start;
+    server->totals.flush_s += server->flush_took_s;
     return status;
 }
 
@@ -192,7 +229,6 @@ static qr_status close_files(qr_io_server *server)
     keep_first(&first, qr_series_close(server->series, &bytes), message);
     server->series = NULL;
     server->totals.bytes_written += bytes;
-    beat_all(server);
     if (server->snapshots != NULL) {
         const int64_t *steps = NULL;
         server->totals.snapshots = qr_snapshots_steps(server->snapshots, &steps);
@@ -204,7 +240,6 @@ static qr_status close_files(qr_io_server *server)
         keep_first(&first, qr_snapshots_close(server->snapshots, &bytes), message);
         server->snapshots = NULL;
         server->totals.bytes_written += bytes;
-        beat_all(server);
     }
     if (server->texts != NULL) {
         keep_first(&first, qr_texts_flush(server->texts), message);
@@ -212,6 +247,7 @@ static qr_status close_files(qr_io_server *server)
         qr_texts_destroy(server->texts);
         server->texts = NULL;
     }
+    keep_first(&first, sync_names(server), message);
     server->totals.flush_s += qr_now_s() - start;
     return first == QR_OK ? QR_OK : qr_error(first, "%s", message);
 }
@@ -240,7 +276,10 @@ static qr_status carry_out(qr_io_server *server, const qr_job *job, const void *
         server->dirty = true;
         return server->snapshots == NULL ? out_of_place(server, "a snapshot")
                                          : qr_snapshots_add(server->snapshots, job, payload);
-    case QR_JOB_TEXT: server->dirty = true; return qr_texts_write(server->texts, job, payload);
+    case QR_JOB_TEXT:
+        server->dirty = true;
+        server->renamed = true;
+        return qr_texts_write(server->texts, job, payload);
     case QR_JOB_FLUSH: return flush(server);
     case QR_JOB_FINISH: return QR_OK;
     default: return out_of_place(server, "a job of an unknown kind");
@@ -257,7 +296,6 @@ static void serve(qr_io_server *server, int producer, const qr_job *job)
     qr_queue *queue = &server->queues[producer];
     double start = qr_now_s();
     const void *payload = job->slot == QR_NO_SLOT ? "" : qr_queue_slot(queue, job->slot);
-    beat_all(server);
     qr_status status = carry_out(server, job, payload);
     note_failure(server, status);
     if (job->kind == QR_JOB_FINISH && !server->finished[producer]) {
@@ -289,26 +327,47 @@ static bool serve_all(qr_io_server *server)
     return any;
 }
 
-qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going, qr_io_totals *totals)
+static bool flush_is_due(const qr_io_server *server)
 {
-    /* A file-size limit shall be an error of the write, not the end of the process. */
-    signal(SIGXFSZ, SIG_IGN);
+    double least_s = server->flush_took_s / flush_share;
+    double wanted_s = server->config.flush_every_s;
+    return server->dirty && server->failure == QR_OK &&
+           qr_now_s() - server->last_flush >= (wanted_s > least_s ? wanted_s : least_s);
+}
+
+static void serve_until_finished(qr_io_server *server, const volatile bool *keep_going)
+{
     qr_wait wait = {0};
     while (server->n_finished < server->n_queues && (keep_going == NULL || *keep_going)) {
-        beat_all(server);
         if (serve_all(server)) {
             wait.turns = 0;
         } else {
             qr_wait_turn(&wait, IDLE_US);
         }
-        double now = qr_now_s();
-        if (server->dirty && server->failure == QR_OK && now - server->last_flush >= server->config.flush_every_s) {
+        if (flush_is_due(server)) {
+            double start = qr_now_s();
             note_failure(server, flush(server));
-            server->totals.busy_s += qr_now_s() - now;
+            server->totals.busy_s += qr_now_s() - start;
         }
     }
     if (server->n_finished < server->n_queues) {
         note_failure(server, close_files(server));
+    }
+}
+
+qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going, qr_io_totals *totals)
+{
+    /* A file-size limit shall be an error of the write, not the end of the process. */
+    signal(SIGXFSZ, SIG_IGN);
+    atomic_store(&server->beating, true);
+    int error = start_thread(&server->heart, beat, server);
+    if (error != 0) {
+        note_failure(server, qr_error(QR_RESOURCE, "the I/O server cannot start a thread: %s", strerror(error)));
+    }
+    serve_until_finished(server, keep_going);
+    atomic_store(&server->beating, false);
+    if (error == 0) {
+        pthread_join(server->heart, NULL);
     }
     if (totals != NULL) {
         *totals = server->totals;
@@ -342,13 +401,7 @@ qr_status qr_io_thread_start(qr_io_server *server, qr_io_thread **out)
         return status;
     }
     thread->server = server;
-    /* Signals are the main thread's. */
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&thread->thread, NULL, thread_main, thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = start_thread(&thread->thread, thread_main, thread);
     if (error != 0) {
         free(thread);
         return qr_error(QR_RESOURCE, "the I/O thread cannot be started: %s", strerror(error));

@@ -24,7 +24,6 @@ typedef struct block {
 } block;
 
 struct qr_store {
-    char *directory; /* NULL: opened to read */
     char *path;      /* final name, for messages too */
     char *temporary; /* NULL after the first commit */
     int file;
@@ -62,13 +61,7 @@ qr_status qr_store_create(const char *directory, const char *name, qr_store **ou
         return status;
     }
     store->file = -1;
-    store->directory = strdup(directory);
-    if (store->directory == NULL) {
-        status = qr_error_memory(strlen(directory), "a path");
-    }
-    if (status == QR_OK) {
-        status = qr_path_join(directory, name, &store->path);
-    }
+    status = qr_path_join(directory, name, &store->path);
     if (status == QR_OK) {
         status = qr_path_join(directory, hidden, &store->temporary);
     }
@@ -120,7 +113,6 @@ void qr_store_close(qr_store *store)
         free(store->blocks[i].data);
     }
     free(store->blocks);
-    free(store->directory);
     free(store->path);
     free(store->temporary);
     free(store);
@@ -334,11 +326,12 @@ static bool write_block(qr_store *store, const block *b)
     return qr_file_write_at(store->file, b->data, (size_t)b->bytes, b->address);
 }
 
-static bool write_new_blocks(qr_store *store, bool *any)
+/* *replaces: whether blocks that the file holds are to be replaced, too. */
+static bool write_new_blocks(qr_store *store, bool *replaces)
 {
     for (size_t i = 0; i < store->n_blocks; i++) {
         const block *b = &store->blocks[i];
-        *any = *any || b->data != NULL;
+        *replaces = *replaces || (b->data != NULL && b->committed);
         if (b->data != NULL && !b->committed && !write_block(store, b)) {
             return false;
         }
@@ -428,7 +421,7 @@ static qr_status publish(qr_store *store)
     }
     free(store->temporary);
     store->temporary = NULL;
-    return qr_directory_sync(store->directory);
+    return QR_OK;
 }
 
 qr_status qr_store_commit(qr_store *store)
@@ -436,11 +429,11 @@ qr_status qr_store_commit(qr_store *store)
     if (store->failure != QR_OK) {
         return qr_store_check(store);
     }
-    bool any = false;
+    bool replaces = false;
     uint64_t size = qr_store_size(store);
-    bool done = write_new_blocks(store, &any) &&
+    bool done = write_new_blocks(store, &replaces) &&
                 (size >= store->end || ftruncate(store->file, (off_t)store->end) == 0) && fdatasync(store->file) == 0;
-    if (done && any) {
+    if (done && replaces) {
         done = write_superblock(store) && write_indexes(store) && write_rest(store) &&
                (qr_store_size(store) <= store->end || ftruncate(store->file, (off_t)store->end) == 0) &&
                fdatasync(store->file) == 0;

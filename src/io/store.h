@@ -64,7 +64,8 @@ void qr_store_write_metadata(qr_store *store, qr_store_class kind, uint64_t addr
 /* The first failure of a write, again on each call; QR_OK when there was none. */
 qr_status qr_store_check(const qr_store *store);
 
-/* Makes all that was written visible and durable. */
+/* Makes all that was written visible and durable. That a new file bears its name lasts from the next qr_directory_sync
+ * on. */
 qr_status qr_store_commit(qr_store *store);
 
 /* Identity of the file on this machine. */

@@ -116,7 +116,7 @@ qr_status qr_texts_write(qr_texts *texts, const qr_job *job, const void *payload
                 drop(texts, i);
             }
         }
-        status = qr_file_replace(texts->directory, job->name, payload, (size_t)job->bytes);
+        status = qr_file_replace(texts->directory, job->name, payload, (size_t)job->bytes, true);
     } else {
         appended *target = NULL;
         status = find(texts, job->name, &target);

@@ -5,11 +5,26 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 static const qr_queue_shape shape = {.n_slots = 3, .slot_bytes = 65536};
+
+/* A slow device; stands before the C library's function. */
+static _Atomic int device_ms;
+static _Atomic int device_waits;
+
+int fdatasync(int file)
+{
+    struct timespec pause = {.tv_sec = device_ms / 1000, .tv_nsec = device_ms % 1000 * 1000000L};
+    nanosleep(&pause, NULL);
+    device_waits++;
+    return (int)syscall(SYS_fdatasync, file);
+}
 
 static void touch(const fixture *f, const char *name)
 {
@@ -260,6 +275,48 @@ static void test_texts_that_cannot_be_written(void **state)
     }
 }
 
+/* --- slow disks --- */
+
+static void test_server_shows_life_while_a_device_is_slow(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_directory(&f);
+    fixture_start(&f, 1, &shape);
+    assert_int_equal(fixture_do(&f, 0, QR_JOB_OPEN), QR_OK);
+    assert_int_equal(fixture_rows(&f, 0, 1), QR_OK);
+    device_ms = 1500;
+    assert_int_equal(fixture_send(&f, 0, (qr_job){.kind = QR_JOB_FLUSH}, NULL), QR_OK);
+    assert_int_equal(qr_queue_drain(&f.ends[0], 0.5), QR_ENVIRONMENT);
+    assert_message("within 0.5 s", "it is alive, but too slow");
+    assert_int_equal(qr_queue_drain(&f.ends[0], FIXTURE_WAIT_S), QR_OK);
+    device_ms = 0;
+    assert_int_equal(fixture_finish(&f, NULL), QR_OK);
+    fixture_remove(&f);
+}
+
+static void test_slow_device_is_waited_for_less_often(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_directory(&f);
+    f.config.flush_every_s = 0;
+    fixture_start(&f, 1, &shape);
+    assert_int_equal(fixture_do(&f, 0, QR_JOB_OPEN), QR_OK);
+    device_ms = 50;
+    device_waits = 0;
+    for (int64_t i = 0; i < 100; i++) {
+        struct timespec pause = {.tv_nsec = 10000000L};
+        nanosleep(&pause, NULL);
+        assert_int_equal(fixture_rows(&f, i, 1), QR_OK);
+    }
+    assert_int_equal(qr_queue_drain(&f.ends[0], FIXTURE_WAIT_S), QR_OK);
+    assert_true(device_waits >= 2 && device_waits <= 8);
+    device_ms = 0;
+    assert_int_equal(fixture_finish(&f, NULL), QR_OK);
+    fixture_remove(&f);
+}
+
 /* --- jobs that make no sense --- */
 
 static void refused(bool open, qr_job job)
@@ -345,6 +402,8 @@ int main(void)
         cmocka_unit_test(test_file_size_limit),
         cmocka_unit_test(test_full_file_system),
         cmocka_unit_test(test_texts_that_cannot_be_written),
+        cmocka_unit_test(test_server_shows_life_while_a_device_is_slow),
+        cmocka_unit_test(test_slow_device_is_waited_for_less_often),
         cmocka_unit_test(test_jobs_out_of_place),
         cmocka_unit_test(test_votes_that_come_twice),
         cmocka_unit_test(test_stopped_from_outside),

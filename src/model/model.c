@@ -27,12 +27,6 @@ void qr_model_print_all(FILE *out)
     }
 }
 
-/* Probability to 32-bit threshold, rounded to nearest. */
-static uint64_t threshold(double probability)
-{
-    return (uint64_t)(probability * 4294967296.0 + 0.5);
-}
-
 static bool names_parameter(const char *parameters, const char *key)
 {
     size_t n = strlen(key);
@@ -136,6 +130,9 @@ static void seed_matrix(float *out, int64_t rows, int64_t columns, float scale, 
 {
     float width = scale * sqrtf(3.0f / (float)columns);
     for (int64_t i = 0; i < rows * columns; i++) {
+        if (draws->next == QR_DRAWS_MAX) { /* numbers would come again: go on with those of the next "agent" */
+            qr_draws_begin(draws, draws->key, draws->agent + 1, 0, QR_STREAM_WEIGHTS);
+        }
         out[i] = width * signed_unit(qr_draws_next32(draws));
     }
 }
@@ -193,7 +190,8 @@ static qr_status create_boltzmann(const qr_deck *deck, int64_t max_degree, qr_mo
     }
     float beta = 1.0f / (float)deck->model.temperature;
     for (int64_t j = 0; j <= max_degree; j++) {
-        model->boltzmann[j] = (uint64_t)(qr_expf(-(float)j * beta) * 0x1p40f);
+        float exponent = j == 0 ? 0.0f : -(float)j * beta; /* 0 times an infinite beta would be no number */
+        model->boltzmann[j] = (uint64_t)(qr_expf(exponent) * 0x1p40f);
     }
     model->rule.boltzmann = model->boltzmann;
     model->rule.boltzmann_last = max_degree;
@@ -206,11 +204,11 @@ static void set_rule(const qr_deck *deck, const qr_model_network *network, qr_mo
     rule->seed = (uint64_t)deck->run.seed;
     rule->n_agents = network->n_agents;
     rule->n_options = (uint32_t)deck->agents.options;
-    rule->activation = threshold(deck->run.activation);
-    rule->noise = threshold(deck->model.noise);
+    rule->activation = qr_threshold32(deck->run.activation);
+    rule->noise = qr_threshold32(deck->model.noise);
     rule->samples = (uint32_t)deck->model.samples;
     rule->q = (uint32_t)deck->model.q;
-    rule->epsilon = threshold(deck->model.epsilon);
+    rule->epsilon = qr_threshold32(deck->model.epsilon);
     rule->metropolis = deck->model.dynamics == QR_DYNAMICS_METROPOLIS ? 1u : 0u;
     int64_t degree = network->uniform_degree;
     if (model->kind == QR_RULE_VOTER && degree > 1 && (degree & (degree - 1)) == 0) {

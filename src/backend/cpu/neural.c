@@ -27,15 +27,21 @@ void qr_cpu_neural_before_step(qr_backend *backend, const qr_tally *before)
     qr_neural_global(net, shares, backend->base);
 }
 
-/* Neighbours' votes for one option, of agents that stand in a row away from borders. */
-static void count_row(const qr_backend *backend, const uint8_t *votes, uint8_t option, int n, uint8_t *count)
+/* The share of one option among the neighbours of agents that stand in a row away from borders. Always works out a
+ * whole batch, of which the caller takes what it needs: a loop of fixed length has no rest. Votes are readable that
+ * far. */
+static void share_in_row(const qr_backend *backend, const uint8_t *votes, uint8_t option, float *share)
 {
-    memset(count, 0, (size_t)n);
+    uint8_t count[QR_NEURAL_BATCH] = {0};
     for (int j = 0; j < backend->n_offsets; j++) {
         const uint8_t *neighbour = votes + backend->offsets[j].distance;
-        for (int a = 0; a < n; a++) {
+        for (int a = 0; a < QR_NEURAL_BATCH; a++) {
             count[a] = (uint8_t)(count[a] + (neighbour[a] == option ? 1 : 0));
         }
+    }
+    float degree = (float)backend->n_offsets;
+    for (int a = 0; a < QR_NEURAL_BATCH; a++) {
+        share[a] = (float)count[a] / degree;
     }
 }
 
@@ -84,14 +90,10 @@ static void gather_shares(const qr_backend *backend, int64_t begin, int n, const
             a++;
             continue;
         }
-        float degree = (float)backend->n_offsets;
         for (uint32_t k = 0; k < backend->model->rule.n_options; k++) {
-            uint8_t count[QR_NEURAL_BATCH];
-            float *row = shares + (size_t)k * QR_NEURAL_BATCH + a;
-            count_row(backend, own + a, (uint8_t)k, (int)run, count);
-            for (int i = 0; i < run; i++) {
-                row[i] = (float)count[i] / degree;
-            }
+            float share[QR_NEURAL_BATCH];
+            share_in_row(backend, own + a, (uint8_t)k, share);
+            memcpy(shares + (size_t)k * QR_NEURAL_BATCH + a, share, (size_t)run * sizeof share[0]);
         }
         a += (int)run;
     }

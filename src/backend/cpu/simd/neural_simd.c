@@ -76,7 +76,7 @@ typedef struct weighted_sum {
     const float *weights; /* panels one after another, each [column][outputs of
                              the panel] */
     const float *init;
-    size_t n_outputs; /* rounded up to FLOATS */
+    size_t n_outputs; /* padded */
     float *out;       /* [agent][n_outputs] */
     bool squash;      /* tanh of the result */
 } weighted_sum;
@@ -189,8 +189,61 @@ PANEL_OF(6, 2)
 static panel_function *const panel_functions[PANEL_VECTORS] = {panel_1, panel_2};
 #endif
 
+#if QR_SIMD_BYTES == 64
+enum { FEW = 8 }; /* outputs at most for which half a vector does */
+
+typedef float half_vec __attribute__((vector_size(FEW * sizeof(float))));
+
+QR_INLINE void tile_of_few(const int rows, const column_set *part, size_t first, const float *weights,
+                           const float *init, float *out)
+{
+    half_vec sum[12];
+    const float *value = part->from + first * part->row;
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++) {
+        memcpy(&sum[r], init, sizeof sum[r]);
+    }
+    for (size_t c = 0; c < part->n; c++) {
+        half_vec weight;
+        memcpy(&weight, weights + c * FEW, sizeof weight);
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++) {
+            __m256 same = _mm256_set1_ps(value[(size_t)r * part->row]);
+            sum[r] = (half_vec)_mm256_fmadd_ps((__m256)weight, same, (__m256)sum[r]);
+        }
+        value += part->column;
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++) {
+        memcpy(out + ((size_t)first + (size_t)r) * FEW, &sum[r], sizeof sum[r]);
+    }
+}
+
+/* A product with at most FEW outputs and columns in one part. */
+static void multiply_few(const weighted_sum *product, int n)
+{
+    size_t end = (size_t)n;
+    size_t a = 0;
+    for (; a + 12 <= end; a += 12) {
+        tile_of_few(12, &product->part[0], a, product->weights, product->init, product->out);
+    }
+    for (; a + 4 <= end; a += 4) {
+        tile_of_few(4, &product->part[0], a, product->weights, product->init, product->out);
+    }
+    for (; a < end; a++) {
+        tile_of_few(1, &product->part[0], a, product->weights, product->init, product->out);
+    }
+}
+#endif
+
 static void multiply(const weighted_sum *product, int n)
 {
+#if QR_SIMD_BYTES == 64
+    if (product->n_outputs == FEW) {
+        multiply_few(product, n);
+        return;
+    }
+#endif
     const size_t n_columns = product->part[0].n + product->part[1].n;
     for (size_t j = 0; j < product->n_outputs; j += PANEL) {
         size_t width = product->n_outputs - j < PANEL ? product->n_outputs - j : PANEL;
@@ -231,7 +284,7 @@ static layout find_layout(const qr_neural *net)
     layout at;
     at.hidden = round_up(net->hidden, FLOATS);
     at.state = round_up(net->state_dim, FLOATS);
-    at.options = round_up(net->n_options, FLOATS);
+    at.options = round_up(net->n_options, net->n_options <= 8 ? 8 : FLOATS);
     at.w1 = 0;
     at.w2 = at.w1 + at.hidden * ((size_t)net->state_dim + net->n_options);
     at.wv = at.w2 + at.state * net->hidden;
@@ -259,9 +312,8 @@ size_t QR_SIMD_NAME(qr_simd_neural_packed_bytes)(const qr_neural *net)
 
 /* Panels of a matrix [rows][columns] whose lines are `stride` apart; padding is
  * 0. */
-static void pack_matrix(const float *matrix, size_t rows, size_t columns, size_t stride, float *to)
+static void pack_matrix(const float *matrix, size_t rows, size_t columns, size_t stride, size_t padded, float *to)
 {
-    size_t padded = round_up(rows, FLOATS);
     for (size_t j = 0; j < padded; j += PANEL) {
         size_t width = padded - j < PANEL ? padded - j : PANEL;
         for (size_t c = 0; c < columns; c++) {
@@ -277,9 +329,9 @@ void QR_SIMD_NAME(qr_simd_neural_pack)(const qr_neural *net, void *packed)
     const layout at = find_layout(net);
     float *to = packed;
     size_t seen = (size_t)net->state_dim + net->n_options;
-    pack_matrix(net->w1 + net->n_options, net->hidden, seen, seen + net->n_options, to + at.w1);
-    pack_matrix(net->w2, net->state_dim, net->hidden, net->hidden, to + at.w2);
-    pack_matrix(net->wv, net->n_options, net->state_dim, net->state_dim, to + at.wv);
+    pack_matrix(net->w1 + net->n_options, net->hidden, seen, seen + net->n_options, at.hidden, to + at.w1);
+    pack_matrix(net->w2, net->state_dim, net->hidden, net->hidden, at.state, to + at.w2);
+    pack_matrix(net->wv, net->n_options, net->state_dim, net->state_dim, at.options, to + at.wv);
     memset(to + at.b2, 0, (at.packed_end - at.b2) * sizeof(float));
     memcpy(to + at.b2, net->b2, net->state_dim * sizeof(float));
     memcpy(to + at.bv, net->bv, net->n_options * sizeof(float));

@@ -177,7 +177,7 @@ wrap(const qr_plane_task *task, const uint64_t *own, const qr_cpu_offset *offset
 
 /* How many vectors draw their random numbers side by side; more would not fit
  * the registers. */
-enum { VECTORS_TOGETHER = QR_SIMD_BYTES == 64 ? 2 : 1 };
+enum { VECTORS_TOGETHER = 2 };
 
 /* qr_planes for `together` times QR_LANES groups from `group` on, none of which
  * differs from it in the upper 32 bits. */

@@ -17,10 +17,16 @@ static qr_queue_shape shape_of(const qr_deck *deck)
 static void find_server_starts(const qr_simulation *simulation, int64_t *starts)
 {
     const qr_comm *comm = simulation->comm;
+    for (int server = 0; server <= comm->n_servers; server++) {
+        starts[server] = -1;
+    }
     starts[comm->n_servers] = simulation->spec.n_agents;
     for (int part = comm->n_parts - 1; part >= 0; part--) {
         int server = comm->all[comm->world_of_part[part]].server;
         starts[server] = qr_partition_range(simulation->spec.n_agents, comm->n_parts, part).first;
+    }
+    for (int server = comm->n_servers - 1; server >= 0; server--) { /* more servers than compute ranks: idle ones */
+        starts[server] = starts[server] < 0 ? starts[server + 1] : starts[server];
     }
 }
 

@@ -42,7 +42,8 @@ static void map_is_the_published_one(void **state)
 {
     (void)state;
     for (int q = 2; q <= 4; q++) {
-        for (double p = 0.0; p <= 1.0; p += 0.125) {
+        for (int eighths = 0; eighths <= 8; eighths++) {
+            double p = eighths / 8.0;
             well_mixed chance = map(p, q, 0.0);
             double next = p * chance.keep + (1.0 - p) * chance.join;
             assert_true(fabs(next - (p + (1.0 - p) * pow(p, q) - p * pow(1.0 - p, q))) < 1e-14);

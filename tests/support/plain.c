@@ -75,7 +75,7 @@ static uint32_t weighted(const uint64_t *weights, uint32_t n_options, plain_draw
 static uint32_t potts(const qr_rule *rule, const uint8_t *seen, int64_t degree, uint32_t own, plain_draws *draws)
 {
     if (rule->metropolis != 0) {
-        uint32_t proposed = (own + 1u) % rule->n_options;
+        uint32_t proposed;
         /* The k-th of the other options, counted from 0 upwards without one's own. */
         uint64_t k = plain_draw_below(draws, rule->n_options - 1u);
         for (proposed = 0; proposed == own || k > 0; proposed++) {

@@ -88,16 +88,19 @@ run_forwarding_signals() {
         else
             kill -TERM "$child" 2>/dev/null || true
         fi' INT TERM
-    # A trapped signal makes wait return early, with a code above 128; asked again, it gives the child's own code, or 127
-    # when it had given that already.
+    # A trapped signal makes wait return early with a code above 128 while the child lives on. When it is gone, wait gives its
+    # own code once more, or 127 when that is forgotten.
     local answer
-    status=0
-    wait "$child" || status=$?
-    while [ "$status" -gt 128 ]; do
-        answer=0
-        wait "$child" 2>/dev/null || answer=$?
-        [ "$answer" -ne 127 ] || break
-        status=$answer
+    while :; do
+        status=0
+        wait "$child" || status=$?
+        [ "$status" -gt 128 ] || break
+        if ! kill -0 "$child" 2>/dev/null; then
+            answer=0
+            wait "$child" 2>/dev/null || answer=$?
+            [ "$answer" -eq 127 ] || status=$answer
+            break
+        fi
     done
     trap - USR1 INT TERM
     return "$status"

@@ -55,6 +55,10 @@ bool qr_comm_serves_itself(const qr_comm *comm);
  * that had it. The message is set on every rank. */
 qr_status qr_comm_agree(MPI_Comm group, qr_status mine);
 
+/* Waits for all ranks of `group`, collective. patience_s < 0 waits for ever. False when time is over: the others are somewhere
+ * else and will not come, and only an abort ends the job. */
+bool qr_comm_meet(MPI_Comm group, double patience_s);
+
 /* A qr_edge_exchange over the compute ranks; comm is borrowed. */
 qr_edge_exchange qr_comm_edge_exchange(qr_comm *comm);
 

@@ -1,9 +1,11 @@
 #include "comm/comm.h"
 
 #include "base/memory.h"
+#include "base/timer.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static qr_status split_nodes(qr_comm *comm, int64_t ranks_per_node)
 {
@@ -155,4 +157,23 @@ qr_status qr_comm_agree(MPI_Comm group, qr_status mine)
     }
     MPI_Bcast(message, QR_MESSAGE_BYTES, MPI_CHAR, worst.rank, group);
     return qr_error((qr_status)worst.status, "%s", message);
+}
+
+bool qr_comm_meet(MPI_Comm group, double patience_s)
+{
+    MPI_Request request = MPI_REQUEST_NULL;
+    int met = 0;
+    double end = qr_now_s() + patience_s;
+    MPI_Ibarrier(group, &request);
+    if (patience_s < 0.0) {
+        MPI_Wait(&request, MPI_STATUS_IGNORE);
+        return true;
+    }
+    MPI_Test(&request, &met, MPI_STATUS_IGNORE);
+    while (met == 0 && qr_now_s() < end) {
+        const struct timespec moment = {.tv_nsec = 1000000};
+        (void)nanosleep(&moment, NULL);
+        MPI_Test(&request, &met, MPI_STATUS_IGNORE);
+    }
+    return met != 0;
 }

@@ -17,8 +17,8 @@ static int64_t view_estimate(const qr_network_spec *spec, int64_t n_own)
     switch (spec->kind) {
     case QR_NETWORK_COMPLETE: return n_own;
     case QR_NETWORK_RING: return n_own + min64(spec->degree + 64, rest + spec->degree + 64);
-    case QR_NETWORK_LATTICE2D: return n_own + 2 * (spec->size[0] + 1) + 64;
-    case QR_NETWORK_LATTICE3D: return n_own + 2 * (spec->size[0] * spec->size[1] + spec->size[0] + 1) + 64;
+    case QR_NETWORK_LATTICE2D: return n_own + 4 * spec->size[0] + 64; /* Moore corners wrap inside rows */
+    case QR_NETWORK_LATTICE3D: return n_own + 4 * spec->size[0] * spec->size[1] + 64;
     case QR_NETWORK_RANDOM_REGULAR:
     case QR_NETWORK_ERDOS_RENYI:
     case QR_NETWORK_SMALL_WORLD:

@@ -89,13 +89,13 @@ static qr_status compute(qr_simulation *simulation)
     (void)snprintf(message, sizeof message, "%s", qr_error_message());
     qr_status finished = qr_results_finish(simulation);
     (void)qr_timer_lap(&simulation->timers, QR_PHASE_FINISH, at);
-    simulation->server_lost = finished == QR_ENVIRONMENT;
+    simulation->must_abort = finished == QR_ENVIRONMENT;
     if (status == QR_OK) {
         status = finished;
     } else {
         (void)qr_error(status, "%s", message);
     }
-    return simulation->server_lost ? status : qr_comm_agree(group, status);
+    return simulation->must_abort ? status : qr_comm_agree(group, status);
 }
 
 static qr_status serve_and_step(qr_simulation *simulation)
@@ -105,7 +105,7 @@ static qr_status serve_and_step(qr_simulation *simulation)
         status = qr_io_server_run(simulation->server, NULL, &simulation->io_totals);
     } else {
         status = compute(simulation);
-        if (simulation->server_lost) {
+        if (simulation->must_abort) {
             return status;
         }
         if (simulation->server_thread != NULL) {
@@ -162,12 +162,12 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
             print_decision(&simulation);
         }
     }
-    if (simulation.server_lost) {
+    if (simulation.must_abort) {
         outcome->speaks = true;
         outcome->must_abort = true;
         return status;
     }
-    outcome->exit_fast = false;
+    outcome->exit_fast = qr_io_must_exit_fast();
     qr_simulation_clear(&simulation);
     return status;
 }

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DECK_BYTES = 16 << 20 };
+enum { ABORT_AFTER_S = 5 };
 
 /* Rank 0 reads the text; everybody parses it, and comes to the same outcome. */
 qr_status qr_simulation_read_deck(qr_simulation *simulation)
@@ -21,7 +21,7 @@ qr_status qr_simulation_read_deck(qr_simulation *simulation)
     qr_status status = QR_OK;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     if (rank == 0) {
-        status = qr_io_read_text(options->deck_path, MAX_DECK_BYTES, &text, &n);
+        status = qr_io_read_text(options->deck_path, QR_DECK_MAX_BYTES, &text, &n);
     }
     status = qr_comm_agree(MPI_COMM_WORLD, status);
     if (status != QR_OK) {
@@ -93,7 +93,7 @@ qr_status qr_check_deck(const qr_run_options *options, char **text)
     qr_simulation simulation;
     memset(&simulation, 0, sizeof simulation);
     qr_rule_kind rule = QR_RULE_VOTER;
-    qr_status status = qr_io_read_text(options->deck_path, MAX_DECK_BYTES, &deck_text, &n);
+    qr_status status = qr_io_read_text(options->deck_path, QR_DECK_MAX_BYTES, &deck_text, &n);
     if (status == QR_OK) {
         status =
             qr_deck_parse(options->deck_path, deck_text, n, options->overrides, options->n_overrides, &simulation.deck);
@@ -142,6 +142,11 @@ static qr_status build_network(qr_simulation *simulation)
                                            &simulation->network);
         } else {
             status = qr_network_build(&simulation->spec, comm->n_parts, comm->me.part, &exchange, &simulation->network);
+        }
+        /* A part that failed half-way leaves the others waiting for its edges: they would never hear of it. */
+        if (!qr_comm_meet(comm->compute, status == QR_OK ? -1.0 : ABORT_AFTER_S)) {
+            simulation->must_abort = true;
+            return status;
         }
     }
     return qr_comm_agree(comm->world, status);
@@ -218,6 +223,9 @@ qr_status qr_simulation_build(qr_simulation *simulation)
     uint8_t *file_votes = NULL;
     double at = qr_now_s();
     qr_status status = build_network(simulation);
+    if (simulation->must_abort) {
+        return status;
+    }
     (void)qr_timer_lap(&simulation->timers, QR_PHASE_NETWORK, at);
     if (status == QR_OK && deck->agents.count == 0) {
         deck->agents.count = simulation->spec.n_agents;

@@ -51,7 +51,7 @@ typedef struct qr_simulation {
     qr_queue *server_queues; /* [n_server_queues] consumer ends */
     int n_server_queues;
     qr_io_totals io_totals;
-    bool server_lost;   /* the I/O server no longer answers: an orderly end would wait for it for ever */
+    bool must_abort; /* another rank no longer answers: an orderly end would wait for it for ever */
     MPI_Win window;     /* shared memory of the queues; MPI_WIN_NULL with a thread */
     void *queue_memory; /* the same with a thread */
 } qr_simulation;

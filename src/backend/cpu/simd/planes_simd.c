@@ -104,10 +104,18 @@ QR_INLINE int64_t vectors_inside(const qr_plane_task *task, place at, int64_t mo
 QR_INLINE place move_on(const qr_plane_task *task, place at, int64_t vectors)
 {
     at.x += 64 * QR_LANES * vectors;
-    if (task->dims > 1 && at.x >= task->size[0]) {
-        int64_t rows = at.x / task->size[0];
-        at.x -= rows * task->size[0];
-        at.y = task->dims == 3 ? (at.y + rows) % task->size[1] : 0;
+    if (task->dims == 1 || at.x < task->size[0]) {
+        return at;
+    }
+    if (at.x < 2 * task->size[0]) { /* spares wide lattices the division */
+        at.x -= task->size[0];
+        at.y++;
+    } else {
+        at.y += at.x / task->size[0];
+        at.x %= task->size[0];
+    }
+    if (task->dims == 3 && at.y >= task->size[1]) {
+        at.y %= task->size[1];
     }
     return at;
 }
@@ -119,6 +127,16 @@ QR_INLINE qr_vec words_at(const uint64_t *from, int64_t bits)
     from += bits >> 6;
     qr_vec low = qr_vec_load(from);
     return shift == 0 ? low : low >> shift | qr_vec_load(from + 1) << (64 - shift);
+}
+
+/* The same without a branch, for shifts that are known at run time only. */
+QR_INLINE qr_vec words_shifted(const uint64_t *from, int64_t bits, bool never_zero)
+{
+    uint64_t shift = (uint64_t)bits & 63;
+    from += bits >> 6;
+    qr_vec high = qr_vec_load(from + 1);
+    high = never_zero ? high << (64 - shift) : high << 1 << (63 - shift);
+    return qr_vec_load(from) >> shift | high;
 }
 
 /* Neighbourhoods of two dimensions whose offsets the compiler may know. */
@@ -148,7 +166,7 @@ QR_INLINE qr_vec shape_words(enum shape shape, bool aligned, int64_t width, cons
     if (dy == 0 || aligned) {
         return words_at(from + dy * (width >> 6), dx);
     }
-    return words_at(from, dx + dy * width);
+    return words_shifted(from, dx + dy * width, dx == 0);
 }
 
 /* Puts right the neighbours of agents at a border. */
@@ -314,7 +332,8 @@ typedef struct variant {
     int n_planes;
     uint32_t n_options;
     enum shape shape;
-    bool aligned; /* rows are whole words */
+    bool aligned;  /* rows are whole words */
+    int64_t width; /* of a row, in agents */
 } variant;
 
 /* A task with what its inner loop needs at hand. */
@@ -341,10 +360,10 @@ QR_INLINE void see_neighbours(const qr_plane_task *task, const variant kind, con
             }
             continue;
         }
-        neighbour[j] = shape_words(kind.shape, kind.aligned, task->size[0], own, j, 0);
+        neighbour[j] = shape_words(kind.shape, kind.aligned, kind.width, own, j, 0);
         int dx = shape_dx(kind.shape, j);
         if (edges != NULL && dx != 0) {
-            qr_vec other = shape_words(kind.shape, kind.aligned, task->size[0], own, j, -dx);
+            qr_vec other = shape_words(kind.shape, kind.aligned, kind.width, own, j, -dx);
             neighbour[j] ^= (neighbour[j] ^ other) & (dx < 0 ? edges->x_first : edges->x_last);
         }
     }
@@ -412,7 +431,9 @@ QR_INLINE void advance_vectors(const plane_job *job, const variant kind, int64_t
 
 QR_INLINE void advance(const qr_plane_task *task, const variant kind, int64_t *counts)
 {
-    plane_job job = {.task = task, .first_group = (uint64_t)task->first_agent / 64};
+    plane_job job;
+    job.task = task;
+    job.first_group = (uint64_t)task->first_agent / 64;
     qr_philox_expand(task->rule->seed, &job.keys);
     job.plain = task->rule->activation >> 32 != 0 && task->rule->noise == 0 && task->frozen == NULL;
     for (int p = 0; p < kind.n_planes; p++) {
@@ -460,34 +481,35 @@ void QR_SIMD_NAME(qr_simd_planes)(const qr_plane_task *task, int64_t *counts)
     const uint32_t n_options = task->rule->n_options;
     const uint32_t n_choice = task->rule->choice_planes;
     const int n_planes = task->n_planes;
-    const bool aligned = task->size[0] % 64 == 0;
+    const int64_t width = task->size[0];
+    const bool aligned = width % 64 == 0;
     const bool cross = task->dims == 2 && task->n_offsets == 4;
     const bool square = task->dims == 2 && task->n_offsets == 8;
     for (uint32_t k = 0; k < n_options; k++) {
         counts[k] = 0;
     }
-    if (task->voter && n_options == 2 && cross) {
-        if (aligned) {
-            advance(task, (variant){true, 2, 4, 1, 2, SHAPE_CROSS, true}, counts);
-        } else {
-            advance(task, (variant){true, 2, 4, 1, 2, SHAPE_CROSS, false}, counts);
-        }
+    if (task->voter && n_options == 2 && cross && aligned) {
+        advance(task, (variant){true, 2, 4, 1, 2, SHAPE_CROSS, true, width}, counts);
+    } else if (task->voter && n_options == 2 && cross) {
+        advance(task, (variant){true, 2, 4, 1, 2, SHAPE_CROSS, false, width}, counts);
+    } else if (task->voter && n_options == 2 && square && aligned) {
+        advance(task, (variant){true, 3, 8, 1, 2, SHAPE_SQUARE, true, width}, counts);
     } else if (task->voter && n_options == 2 && square) {
-        advance(task, (variant){true, 3, 8, 1, 2, SHAPE_SQUARE, false}, counts);
+        advance(task, (variant){true, 3, 8, 1, 2, SHAPE_SQUARE, false, width}, counts);
     } else if (task->voter && cross) {
-        advance(task, (variant){true, 2, 4, n_planes, n_options, SHAPE_CROSS, false}, counts);
+        advance(task, (variant){true, 2, 4, n_planes, n_options, SHAPE_CROSS, false, width}, counts);
     } else if (task->voter) {
-        advance(task, (variant){true, n_choice, task->n_offsets, n_planes, n_options, SHAPE_ANY, false}, counts);
+        advance(task, (variant){true, n_choice, task->n_offsets, n_planes, n_options, SHAPE_ANY, false, width}, counts);
+    } else if (cross && aligned) {
+        advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, true, width}, counts);
     } else if (cross) {
-        if (aligned) {
-            advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, true}, counts);
-        } else {
-            advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, false}, counts);
-        }
+        advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, false, width}, counts);
+    } else if (square && aligned) {
+        advance(task, (variant){false, 0, 8, 1, 2, SHAPE_SQUARE, true, width}, counts);
     } else if (square) {
-        advance(task, (variant){false, 0, 8, 1, 2, SHAPE_SQUARE, false}, counts);
+        advance(task, (variant){false, 0, 8, 1, 2, SHAPE_SQUARE, false, width}, counts);
     } else {
-        advance(task, (variant){false, 0, task->n_offsets, 1, 2, SHAPE_ANY, false}, counts);
+        advance(task, (variant){false, 0, task->n_offsets, 1, 2, SHAPE_ANY, false, width}, counts);
     }
     int64_t last = 64 * task->n_words;
     for (uint32_t k = 0; k + 1 < n_options; k++) {

@@ -56,18 +56,29 @@ static double gib(int64_t bytes)
     return (double)bytes / 1073741824.0;
 }
 
-/* Operating systems promise memory that they do not have and kill who believes it: refuse before. */
-qr_status qr_check_memory(const qr_simulation *simulation, const qr_model *model)
+static bool is_first_on_node(const qr_comm *comm)
+{
+    for (int rank = 0; rank < comm->size; rank++) {
+        const qr_place_in_job *place = &comm->all[rank];
+        if (place->role == QR_ROLE_COMPUTE && place->node == comm->me.node && place->part < comm->me.part) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A warning and no more: some systems say that they have little memory and give more when it is asked for, others
+ * promise what they do not have and kill who believes it. */
+void qr_warn_of_memory(const qr_simulation *simulation, const qr_model *model)
 {
     int64_t have = qr_machine_memory();
     int64_t need = node_need(simulation, model);
-    if (have > 0 && need > have) {
-        return qr_error(QR_RESOURCE,
-                        "the agents of node %d need %.1f GiB, its memory is %.1f GiB; use more nodes, or a smaller "
-                        "agents.count, model.state_dim or network degree",
-                        simulation->comm->me.node, gib(need), gib(have));
+    if (have > 0 && need > have && is_first_on_node(simulation->comm)) {
+        qr_warning(
+            "the agents of node %d need %.1f GiB, its memory is %.1f GiB; use more nodes, or a smaller agents.count, "
+            "model.state_dim or network degree",
+            simulation->comm->me.node, gib(need), gib(have));
     }
-    return QR_OK;
 }
 
 void qr_print_plan(const qr_simulation *simulation, const qr_model *model)

@@ -1,6 +1,7 @@
 #include "run/simulation.h"
 
 #include <hwloc.h>
+#include <unistd.h>
 
 int qr_machine_cores(void)
 {
@@ -24,16 +25,9 @@ int qr_machine_cores(void)
 
 int64_t qr_machine_memory(void)
 {
-    hwloc_topology_t topology;
-    int64_t bytes = 0;
-    if (hwloc_topology_init(&topology) != 0) {
-        return 0;
-    }
-    if (hwloc_topology_load(topology) == 0) {
-        bytes = (int64_t)hwloc_get_root_obj(topology)->total_memory;
-    }
-    hwloc_topology_destroy(topology);
-    return bytes;
+    long pages = sysconf(_SC_PHYS_PAGES);
+    long page_bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page_bytes > 0 ? (int64_t)pages * page_bytes : 0;
 }
 
 qr_status qr_check_processor(void)

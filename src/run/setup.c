@@ -191,11 +191,7 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
     if (status != QR_OK) {
         return status;
     }
-    status = qr_check_memory(simulation, simulation->model);
-    status = qr_comm_agree(simulation->comm->compute, status);
-    if (status != QR_OK) {
-        return status;
-    }
+    qr_warn_of_memory(simulation, simulation->model);
     simulation->threads = threads_of_rank(simulation);
     simulation->ops = qr_backend_find("cpu");
     qr_backend_setup setup = {.model = simulation->model,

@@ -51,7 +51,7 @@ typedef struct qr_simulation {
     qr_queue *server_queues; /* [n_server_queues] consumer ends */
     int n_server_queues;
     qr_io_totals io_totals;
-    bool must_abort; /* another rank no longer answers: an orderly end would wait for it for ever */
+    bool must_abort;    /* another rank no longer answers: an orderly end would wait for it for ever */
     MPI_Win window;     /* shared memory of the queues; MPI_WIN_NULL with a thread */
     void *queue_memory; /* the same with a thread */
 } qr_simulation;
@@ -70,7 +70,7 @@ qr_status qr_simulation_read_weights(qr_simulation *simulation, float **weights)
 
 /* estimate.c: memory a rank would need; prints the plan of a dry run. */
 int64_t qr_estimate_part_bytes(const qr_simulation *simulation, const qr_model *model, int part);
-qr_status qr_check_memory(const qr_simulation *simulation, const qr_model *model);
+void qr_warn_of_memory(const qr_simulation *simulation, const qr_model *model);
 void qr_print_plan(const qr_simulation *simulation, const qr_model *model);
 
 /* servers.c: queues and I/O servers. Collective over the world. */

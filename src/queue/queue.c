@@ -235,9 +235,13 @@ qr_status qr_queue_collect(qr_queue *queue)
     return report(queue);
 }
 
-/* One wait on the consumer: gives up when time is over or the heartbeat stands still. */
+/* One wait on the consumer: gives up when time is over or the heartbeat stands still. A machine may be suspended for
+ * minutes, its clock going on: only time in which this side was awake counts, a second at most between two looks. */
 typedef struct vigil {
-    double start, limit_s, last_beat;
+    double start, limit_s;
+    double looked;   /* clock at the last look */
+    double awake_s;  /* since the start */
+    double silent_s; /* since the heartbeat last moved */
     uint64_t beats, beats_at_start;
     qr_wait wait;
 } vigil;
@@ -245,7 +249,7 @@ typedef struct vigil {
 static vigil vigil_begin(const qr_queue *queue, double timeout_s)
 {
     vigil v = {.start = qr_now_s(), .limit_s = timeout_s};
-    v.last_beat = v.start;
+    v.looked = v.start;
     v.beats = v.beats_at_start = atomic_load_explicit(&queue->memory->beats, memory_order_relaxed);
     return v;
 }
@@ -254,16 +258,17 @@ static qr_status vigil_turn(vigil *v, const qr_queue *queue, const char *what)
 {
     qr_wait_turn(&v->wait, LONGEST_SLEEP_US);
     double now = qr_now_s();
+    double passed = now - v->looked < 1.0 ? now - v->looked : 1.0;
     uint64_t beats = atomic_load_explicit(&queue->memory->beats, memory_order_relaxed);
-    if (beats != v->beats) {
-        v->beats = beats;
-        v->last_beat = now;
-    }
-    if (now - v->start >= v->limit_s) {
+    v->looked = now;
+    v->awake_s += passed;
+    v->silent_s = beats != v->beats ? 0.0 : v->silent_s + passed;
+    v->beats = beats;
+    if (v->awake_s >= v->limit_s) {
         return qr_error(QR_ENVIRONMENT, "the I/O server gave no %s within %.3g s (%s)", what, v->limit_s,
                         v->beats != v->beats_at_start ? "it is alive, but too slow" : "it shows no sign of life");
     }
-    if (now - v->last_beat >= silence_s) {
+    if (v->silent_s >= silence_s) {
         return qr_error(QR_ENVIRONMENT, "the I/O server shows no sign of life for %.3g s", silence_s);
     }
     return QR_OK;

@@ -153,35 +153,6 @@ static void any_number_of_threads_gives_the_same(void **state)
     }
 }
 
-/* More agents than one thread's block, so that threads really share the work. */
-static void threads_share_large_crowds(void **state)
-{
-    (void)state;
-    static const char *const models[] = {"rule: voter", "rule: majority, samples: 3", "rule: potts, temperature: 1.1"};
-    static const char *const kinds[] = {"lattice2d, size: [501, 401]",
-                                        "lattice3d, size: [101, 51, 40], neighbours: moore", "ring, degree: 6"};
-    for (int m = 0; m < 3; m++) {
-        for (int k = 0; k < 3; k++) {
-            char text[512];
-            (void)snprintf(text, sizeof text,
-                           "output: {directory: none}\nagents: {options: 3%s}\nmodel: {%s}\nnetwork: {kind: %s}\n",
-                           k == 2 ? ", count: 200001" : "", models[m], kinds[k]);
-            uint64_t expected = 0;
-            for (int threads = 1; threads <= 3; threads++) {
-                crowd_setup setup = {.deck_text = text, .parts = threads == 3 ? 2 : 1, .threads = threads};
-                crowd *c = NULL;
-                if (crowd_open(&setup, &c) != QR_OK) {
-                    fail_msg("%s%s", text, qr_error_message());
-                }
-                crowd_step(c, 3);
-                expected = threads == 1 ? crowd_hash(c) : expected;
-                assert_true(crowd_hash(c) == expected);
-                crowd_free(c);
-            }
-        }
-    }
-}
-
 static void check_tally(const crowd *c, const uint8_t *votes)
 {
     int64_t sum = 0;
@@ -206,6 +177,38 @@ static void check_tally(const crowd *c, const uint8_t *votes)
     }
     assert_int_equal(sum, c->spec.n_agents);
     assert_int_equal(c->tally.votes[qr_tally_winner(&c->tally, c->deck->agents.options)], most);
+}
+
+/* More agents than one thread's block, so that threads really share the work. */
+static void threads_share_large_crowds(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"rule: voter", "rule: majority, samples: 3", "rule: potts, temperature: 1.1"};
+    static const char *const kinds[] = {"lattice2d, size: [501, 401]",
+                                        "lattice3d, size: [101, 51, 40], neighbours: moore", "ring, degree: 6"};
+    for (int m = 0; m < 3; m++) {
+        for (int k = 0; k < 3; k++) {
+            char text[512];
+            (void)snprintf(text, sizeof text,
+                           "output: {directory: none}\nagents: {options: 3%s}\nmodel: {%s}\nnetwork: {kind: %s}\n",
+                           k == 2 ? ", count: 200001" : "", models[m], kinds[k]);
+            uint64_t expected = 0;
+            for (int threads = 1; threads <= 3; threads++) {
+                crowd_setup setup = {.deck_text = text, .parts = threads == 3 ? 2 : 1, .threads = threads};
+                crowd *c = NULL;
+                if (crowd_open(&setup, &c) != QR_OK) {
+                    fail_msg("%s%s", text, qr_error_message());
+                }
+                crowd_step(c, 3);
+                expected = threads == 1 ? crowd_hash(c) : expected;
+                assert_true(crowd_hash(c) == expected);
+                picture end = take_picture(c);
+                check_tally(c, end.votes);
+                free_picture(&end);
+                crowd_free(c);
+            }
+        }
+    }
 }
 
 static void tallies_leaders_zealots_and_sleepers_hold(void **state)

@@ -106,6 +106,10 @@ else
     printf 'started %s\n' "$stamp" >"$stamp_file"
     say "running $deck on $ranks ranks ($cores cores)"
     status=0
+    # Ranks cannot see whether a person is watching.
+    if [ -t 1 ]; then
+        export QUORATE_TERMINAL=1
+    fi
     run_forwarding_signals mpirun -n "$ranks" "$quorate" run "$deck" "${settings[@]}" --set output.overwrite=true ||
         status=$?
     if [ "$status" -ne 0 ]; then

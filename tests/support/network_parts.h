@@ -47,7 +47,7 @@ static inline qr_status parts_exchange(void *context, const qr_edge *send, const
     int64_t at = 0;
     for (int p = 0; p < shared->n_parts; p++) {
         const qr_edge *from = shared->send[p];
-        for (int q = 0; q < member->part; q++) {
+        for (int q = 0; from != NULL && q < member->part; q++) {
             from += shared->counts[p][q];
         }
         const int64_t n = shared->counts[p][member->part];

@@ -78,29 +78,34 @@ static borders find_borders(const qr_network_spec *spec, int64_t agent)
     return at;
 }
 
-/* qr_cpu_word_at, where up to 63 bits in front of the view may be asked for by agents that do not need them. */
-static uint64_t word_near(const uint64_t *plane, int64_t position)
+/* qr_cpu_word_at for any position: bits outside the view's words, which no agent needs, are 0. */
+static uint64_t word_near(const uint64_t *plane, int64_t view, int64_t position)
 {
-    return position < 0 ? plane[0] << -position : qr_cpu_word_at(plane, position);
+    if (position < 0) {
+        return position > -64 ? plane[0] << -position : 0;
+    }
+    return position / 64 <= view / 64 ? qr_cpu_word_at(plane, position) : 0;
 }
 
 /* The votes of the neighbours at one offset of the 64 agents from view position `position`. */
 static uint64_t neighbour_word(const uint64_t *plane, int64_t position, const qr_cpu_offset *offset,
-                               const qr_network_spec *spec, const borders *at)
+                               const qr_network *network, const borders *at)
 {
+    const qr_network_spec *spec = &network->spec;
+    int64_t view = network->view;
     int64_t width = spec->size[0];
     int64_t area = spec->size[0] * spec->size[1];
     uint64_t x_out = offset->dx < 0 ? at->x_first : offset->dx > 0 ? at->x_last : 0;
     uint64_t y_out = offset->dy < 0 ? at->y_first : offset->dy > 0 ? at->y_last : 0;
-    uint64_t word = word_near(plane, position + offset->distance);
+    uint64_t word = word_near(plane, view, position + offset->distance);
     if (x_out != 0) {
-        word ^= (word ^ word_near(plane, position + offset->distance - offset->dx * width)) & x_out;
+        word ^= (word ^ word_near(plane, view, position + offset->distance - offset->dx * width)) & x_out;
     }
     if (y_out != 0) {
-        uint64_t other = word_near(plane, position + offset->distance - offset->dy * area);
+        uint64_t other = word_near(plane, view, position + offset->distance - offset->dy * area);
         word ^= (word ^ other) & y_out & ~x_out;
         if ((x_out & y_out) != 0) {
-            other = word_near(plane, position + offset->distance - offset->dx * width - offset->dy * area);
+            other = word_near(plane, view, position + offset->distance - offset->dx * width - offset->dy * area);
             word ^= (word ^ other) & y_out & x_out;
         }
     }
@@ -159,7 +164,7 @@ static void update_word(qr_backend *backend, int64_t index, uint64_t valid, int6
         uint64_t own = plane[position / 64];
         uint64_t neighbour[QR_CPU_MAX_WORD_DEGREE];
         for (int j = 0; j < backend->n_offsets; j++) {
-            neighbour[j] = neighbour_word(plane, position, &backend->offsets[j], &network->spec, &at);
+            neighbour[j] = neighbour_word(plane, position, &backend->offsets[j], network, &at);
         }
         uint64_t candidate = model->kind == QR_RULE_VOTER
                                  ? qr_voter_word(neighbour, choice, rule->choice_planes)

@@ -12,7 +12,7 @@
 /* Vectors advanced before their votes are counted: they are still in the
  * first-level cache, and byte counters hold this many additions of at most 8.
  */
-enum { COUNT_AT_ONCE = 31 };
+enum { COUNT_AT_ONCE = 24 };
 
 /* Where in the lattice the first agent of the vector at hand stands. */
 typedef struct place {
@@ -409,10 +409,9 @@ QR_INLINE void advance_vector(const plane_job *job, const variant kind, int64_t 
     }
 }
 
-/* Advances `together` vectors, whose random numbers are drawn in step: one
- * alone would wait for its multiplications. */
+/* Advances one vector, or two whose random numbers are drawn in step: one alone would wait for its multiplications. */
 QR_INLINE void advance_vectors(const plane_job *job, const variant kind, int64_t i, const int together,
-                               const borders *edges)
+                               const borders *edges0, const borders *edges1)
 {
     qr_vec choice[VECTORS_TOGETHER][4];
     for (uint32_t pair = 0; kind.voter && 2 * pair < kind.n_choice; pair++) {
@@ -424,9 +423,59 @@ QR_INLINE void advance_vectors(const plane_job *job, const variant kind, int64_t
             choice[v][2 * pair + 1] = drawn[v][1];
         }
     }
-    for (int v = 0; v < together; v++) {
-        advance_vector(job, kind, i + v * QR_LANES, choice[v], edges);
+    advance_vector(job, kind, i, choice[0], edges0);
+    if (together == 2) {
+        advance_vector(job, kind, i + QR_LANES, choice[1], edges1);
     }
+}
+
+/* Words [i, end) of rows that are whole pairs of vectors long, as the words here are: borders are known before they are
+ * met. */
+QR_INLINE void advance_rows(const plane_job *job, const variant kind, int64_t i, int64_t end, int64_t x)
+{
+    enum { BITS = 64 * QR_LANES * VECTORS_TOGETHER };
+    const qr_vec none = qr_vec_all(0);
+    const borders first = {one_bit(0), none, none, none};
+    const borders last = {none, one_bit(64 * QR_LANES - 1), none, none};
+    for (; i < end; i += VECTORS_TOGETHER * QR_LANES) {
+        bool at_last = x + BITS == kind.width;
+        if (x == 0 && at_last) {
+            advance_vectors(job, kind, i, 2, &first, &last);
+        } else if (x == 0) {
+            advance_vectors(job, kind, i, 2, &first, NULL);
+        } else if (at_last) {
+            advance_vectors(job, kind, i, 2, NULL, &last);
+        } else {
+            advance_vectors(job, kind, i, 2, NULL, NULL);
+        }
+        x = at_last ? 0 : x + BITS;
+    }
+}
+
+/* Words [i, end), wherever rows begin. Returns the place behind them. */
+QR_INLINE place advance_anywhere(const plane_job *job, const variant kind, int64_t i, int64_t end, place at)
+{
+    const qr_plane_task *task = job->task;
+    while (i < end) {
+        int64_t vectors = vectors_inside(task, at, (end - i) / QR_LANES);
+        at = move_on(task, at, vectors);
+        for (; vectors >= VECTORS_TOGETHER; vectors -= VECTORS_TOGETHER) {
+            advance_vectors(job, kind, i, 2, NULL, NULL);
+            i += VECTORS_TOGETHER * QR_LANES;
+        }
+        for (; vectors > 0; vectors--) {
+            advance_vectors(job, kind, i, 1, NULL, NULL);
+            i += QR_LANES;
+        }
+        if (i < end) {
+            borders edges;
+            find_borders(task, at, &edges);
+            advance_vectors(job, kind, i, 1, &edges, NULL);
+            at = move_on(task, at, 1);
+            i += QR_LANES;
+        }
+    }
+    return at;
 }
 
 QR_INLINE void advance(const qr_plane_task *task, const variant kind, int64_t *counts)
@@ -445,34 +494,23 @@ QR_INLINE void advance(const qr_plane_task *task, const variant kind, int64_t *c
         at.x = task->first_agent % task->size[0];
         at.y = task->first_agent / task->size[0] % task->size[1];
     }
-    int64_t counted = 0;
+    const int64_t group = 64 * QR_LANES * VECTORS_TOGETHER;
+    const bool by_rows = kind.aligned && kind.shape == SHAPE_CROSS; /* the square would run out of registers */
+    const bool in_rows = by_rows && kind.width % group == 0 && at.x % group == 0;
     for (int64_t i = 0; i < task->n_words;) {
         int64_t end = i + COUNT_AT_ONCE * QR_LANES < task->n_words ? i + COUNT_AT_ONCE * QR_LANES : task->n_words;
-        while (i < end) {
-            int64_t vectors = vectors_inside(task, at, (end - i) / QR_LANES);
-            at = move_on(task, at, vectors);
-            for (; vectors >= VECTORS_TOGETHER; vectors -= VECTORS_TOGETHER) {
-                advance_vectors(&job, kind, i, VECTORS_TOGETHER, NULL);
-                i += VECTORS_TOGETHER * QR_LANES;
-            }
-            for (; vectors > 0; vectors--) {
-                advance_vectors(&job, kind, i, 1, NULL);
-                i += QR_LANES;
-            }
-            if (i < end) {
-                borders edges;
-                find_borders(task, at, &edges);
-                advance_vectors(&job, kind, i, 1, &edges);
-                at = move_on(task, at, 1);
-                i += QR_LANES;
-            }
+        int64_t whole = in_rows ? i + (end - i) / (group / 64) * (group / 64) : i;
+        if (by_rows) {
+            advance_rows(&job, kind, i, whole, at.x);
         }
+        at = move_on(task, at, (whole - i) / QR_LANES);
+        at = advance_anywhere(&job, kind, whole, end, at);
         uint64_t *done[QR_SIMD_MAX_PLANES];
         for (int p = 0; p < kind.n_planes; p++) {
-            done[p] = job.next[p] + counted;
+            done[p] = job.next[p] + i;
         }
-        count_votes(done, kind.n_planes, kind.n_options, (end - counted) / QR_LANES, counts);
-        counted = end;
+        count_votes(done, kind.n_planes, kind.n_options, (end - i) / QR_LANES, counts);
+        i = end;
     }
 }
 

@@ -40,7 +40,7 @@ QR_FN uint32_t qr_majority_vote(const qr_rule *rule, const qr_view *view, qr_dra
  * 26), then a comparison with half the degree. Digits that cannot be set yet are left out. */
 QR_FN QR_WORD qr_majority_word(const QR_WORD *neighbour, uint32_t degree, QR_WORD own)
 {
-    QR_WORD none = own ^ own;
+    QR_WORD none = own ^ own; /* 0 in any word type; NOLINT(misc-redundant-expression) */
     QR_WORD digit[5] = {none, none, none, none, none};
     for (uint32_t j = 0; j < degree; j++) {
         QR_WORD carry = neighbour[j];

@@ -11,6 +11,7 @@ typedef struct reduction {
     int64_t words[2 * QR_MAX_OPTIONS + N_NOTES];
 } reduction;
 
+/* The signature is MPI's. NOLINTNEXTLINE(readability-non-const-parameter) */
 static void combine(void *in, void *inout, int *count, MPI_Datatype *type)
 {
     int bytes = 0;

@@ -93,7 +93,7 @@ typedef struct qr_deck {
         double dt;
         char *weights;       /* HDF5 file; "" = seeded */
         double weight_scale; /* seeded weights: standard deviation times sqrt(fan-in) */
-        double state_scale;  /* standard deviation of the initial state */
+        double state_scale;  /* the initial state is uniform in +-state_scale */
     } model;
     struct {
         int kind; /* qr_network_kind */

@@ -20,7 +20,7 @@ enum qr_stream {
     QR_STREAM_INITIAL_VOTE = 0,
     QR_STREAM_INITIAL_STATE = 1,
     QR_STREAM_WEIGHTS = 2,
-    QR_STREAM_CONTROL = 3, /* activation, noise */
+    QR_STREAM_CONTROL = 3, /* the option of a noisy agent */
     QR_STREAM_RULE = 4,    /* what the model's rule draws */
     QR_STREAM_PLANE_ACTIVATION = 5,
     QR_STREAM_PLANE_NOISE = 6,

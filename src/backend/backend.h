@@ -49,7 +49,8 @@ typedef struct qr_backend_ops {
     qr_status (*create)(const qr_backend_setup *setup, qr_backend **out);
     void (*destroy)(qr_backend *backend);
 
-    /* Bytes create() would allocate for a part of n_own agents with this view length. */
+    /* Bytes create() would allocate for the votes, zealots and states of a part of n_own agents with this view length;
+     * threads' working memory and packed weights come on top. */
     int64_t (*bytes_estimate)(const qr_model *model, const qr_network_spec *spec, int64_t n_own, int64_t view);
 
     /* Halo messages: bytes for n votes in transit, packing the send runs of a peer, placing what came. */

@@ -44,7 +44,7 @@ typedef struct qr_comm {
 } qr_comm;
 
 /* Collective over MPI_COMM_WORLD. ranks_per_node > 0 treats that many consecutive ranks of a machine as a node of their
- * own. QR_ENVIRONMENT when no compute rank would be left. */
+ * own. At least one rank of a node computes, however many io_ranks_per_node says. */
 qr_status qr_comm_create(int64_t ranks_per_node, int64_t io_ranks_per_node, qr_comm **out);
 void qr_comm_destroy(qr_comm *comm);
 
@@ -55,8 +55,8 @@ bool qr_comm_serves_itself(const qr_comm *comm);
  * that had it. The message is set on every rank. */
 qr_status qr_comm_agree(MPI_Comm group, qr_status mine);
 
-/* Waits for all ranks of `group`, collective. patience_s < 0 waits for ever. False when time is over: the others are somewhere
- * else and will not come, and only an abort ends the job. */
+/* Waits for all ranks of `group`, collective. patience_s < 0 waits for ever. False when time is over: the others are
+ * somewhere else and will not come, and only an abort ends the job. */
 bool qr_comm_meet(MPI_Comm group, double patience_s);
 
 /* A qr_edge_exchange over the compute ranks; comm is borrowed. */

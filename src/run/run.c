@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A dry run validates everything, reads what it must, and says what would be needed. */
+/* A dry run validates the deck, reads the edge list if there is one, and says how much memory would be needed. Files of
+ * weights and first votes and the results directory are not looked at. */
 static qr_status plan(qr_simulation *simulation)
 {
     qr_comm *comm = simulation->comm;

@@ -34,6 +34,19 @@ static const char help[] =
     "\n"
     "Exit codes: 0 done, 2 wrong usage or deck, 3 the machine lacks something, 4 data or I/O failure.\n";
 
+/* Before MPI is up, the launchers' variables tell which rank this is: a job has one message. */
+static bool is_first_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *rank = getenv(names[i]);
+        if (rank != NULL) {
+            return strcmp(rank, "0") == 0;
+        }
+    }
+    return true;
+}
+
 static int fail(qr_status status)
 {
     qr_failure("%s", qr_error_message());
@@ -141,7 +154,7 @@ static int dispatch(int argc, char **argv, const char **overrides)
             status = qr_check_processor();
         }
         if (status != QR_OK) {
-            return fail(status);
+            return is_first_rank() ? fail(status) : qr_status_exit_code(status);
         }
         return running ? command_run(&options) : command_check(&options);
     }

@@ -8,7 +8,7 @@
 #include "philox.h"
 #include "portable.h"
 
-enum { QR_RULE_MAX_OPTIONS = 256, QR_QUALITY_ONE = 1 << 20 };
+enum { QR_RULE_MAX_OPTIONS = 256, QR_QUALITY_ONE = 1 << 20, QR_RULE_MAX_CHOICE_PLANES = 8 };
 
 /* What rules in word form compute on: 64 agents. A file that wants several words at a time defines this as a vector of
  * uint64_t before it includes rules; only & | ^ ~ are applied to it. */

@@ -1,7 +1,7 @@
 /* Voter model: adopt the vote of a uniformly random neighbour (Clifford and Sudbury 1973; Holley and Liggett 1975).
  *
- * Where every agent has 2^b neighbours, b bit planes choose the neighbour for 64 agents at once: neighbour number =
- * bits of planes 0 .. b-1, plane 0 least significant. Elsewhere the agent's own draws do. */
+ * Where every agent has 2^b neighbours, 1 <= b <= 8, b bit planes choose the neighbour for 64 agents at once: neighbour
+ * number = bits of planes 0 .. b-1, plane 0 least significant. Elsewhere the agent's own draws do. */
 #ifndef QR_RULES_VOTER_H
 #define QR_RULES_VOTER_H
 

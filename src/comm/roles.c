@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-static qr_status split_nodes(qr_comm *comm, int64_t ranks_per_node)
+static void split_nodes(qr_comm *comm, int64_t ranks_per_node)
 {
     MPI_Comm machine = MPI_COMM_NULL;
     MPI_Comm_split_type(comm->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &machine);
@@ -16,7 +16,6 @@ static qr_status split_nodes(qr_comm *comm, int64_t ranks_per_node)
     int colour = ranks_per_node > 0 ? (int)(rank_on_machine / ranks_per_node) : 0;
     MPI_Comm_split(machine, colour, rank_on_machine, &comm->node);
     MPI_Comm_free(&machine);
-    return QR_OK;
 }
 
 /* What one rank knows of itself before places are worked out. */
@@ -84,12 +83,11 @@ qr_status qr_comm_create(int64_t ranks_per_node, int64_t io_ranks_per_node, qr_c
     if (status == QR_OK) {
         status = qr_allocate((size_t)comm->size, sizeof *facts, "places of ranks", (void **)&facts);
     }
-    if (status == QR_OK) {
-        status = split_nodes(comm, ranks_per_node);
-    }
+    status = qr_comm_agree(comm->world, status);
     if (status != QR_OK) {
         goto fail;
     }
+    split_nodes(comm, ranks_per_node);
     node_facts mine = {.leader = comm->rank};
     MPI_Bcast(&mine.leader, 1, MPI_INT, 0, comm->node);
     MPI_Comm_rank(comm->node, &mine.node_rank);

@@ -98,6 +98,12 @@ qr_status qr_model_check(const qr_deck *deck, qr_rule_kind *out)
         if (deck->model.noise != 0.0) {
             return qr_deck_complain(deck, "model.noise", "potts has its own noise, the temperature; noise must be 0");
         }
+        if (deck->network.kind != QR_NETWORK_RING && deck->network.kind != QR_NETWORK_LATTICE2D &&
+            deck->network.kind != QR_NETWORK_LATTICE3D) {
+            return qr_deck_complain(deck, "network.kind",
+                                    "potts sweeps independent colours, which rings and lattices have; "
+                                    "use ring, lattice2d or lattice3d");
+        }
         for (int64_t k = 0; k < deck->model.zealots.n; k++) {
             if (deck->model.zealots.values[k] != 0) {
                 return qr_deck_complain(deck, "model.zealots", "potts has no zealots");
@@ -211,7 +217,8 @@ static void set_rule(const qr_deck *deck, const qr_model_network *network, qr_mo
     rule->epsilon = qr_threshold32(deck->model.epsilon);
     rule->metropolis = deck->model.dynamics == QR_DYNAMICS_METROPOLIS ? 1u : 0u;
     int64_t degree = network->uniform_degree;
-    if (model->kind == QR_RULE_VOTER && degree > 1 && (degree & (degree - 1)) == 0) {
+    if (model->kind == QR_RULE_VOTER && degree > 1 && degree <= 1 << QR_RULE_MAX_CHOICE_PLANES &&
+        (degree & (degree - 1)) == 0) {
         while ((int64_t)1 << rule->choice_planes < degree) {
             rule->choice_planes++;
         }

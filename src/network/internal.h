@@ -4,9 +4,6 @@
 
 #include "network/network.h"
 
-/* Name of a kind as decks write it. */
-const char *qr_network_kind_name(qr_network_kind kind);
-
 /* Sorts by (from, to), both not negative, without further memory (an in-place most-significant-digit radix sort;
  * McIlroy, Bostic & McIlroy 1993, "Engineering radix sort"). */
 void qr_edges_sort(qr_edge *edges, int64_t n);

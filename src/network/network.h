@@ -142,6 +142,9 @@ qr_status qr_network_from_edges(const qr_network_spec *spec, int n_parts, int pa
 
 void qr_network_destroy(qr_network *network);
 
+/* "complete", "ring", ... as in decks. */
+const char *qr_network_kind_name(qr_network_kind kind);
+
 /* True for ring, lattice2d and lattice3d. */
 bool qr_network_is_lattice(qr_network_kind kind);
 

@@ -254,7 +254,7 @@ static vigil vigil_begin(const qr_queue *queue, double timeout_s)
     return v;
 }
 
-static qr_status vigil_turn(vigil *v, const qr_queue *queue, const char *what)
+static qr_status vigil_turn(vigil *v, qr_queue *queue, const char *what)
 {
     qr_wait_turn(&v->wait, LONGEST_SLEEP_US);
     double now = qr_now_s();
@@ -265,10 +265,12 @@ static qr_status vigil_turn(vigil *v, const qr_queue *queue, const char *what)
     v->silent_s = beats != v->beats ? 0.0 : v->silent_s + passed;
     v->beats = beats;
     if (v->awake_s >= v->limit_s) {
+        queue->lost = true;
         return qr_error(QR_ENVIRONMENT, "the I/O server gave no %s within %.3g s (%s)", what, v->limit_s,
                         v->beats != v->beats_at_start ? "it is alive, but too slow" : "it shows no sign of life");
     }
     if (v->silent_s >= silence_s) {
+        queue->lost = true;
         return qr_error(QR_ENVIRONMENT, "the I/O server shows no sign of life for %.3g s", silence_s);
     }
     return QR_OK;

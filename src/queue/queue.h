@@ -59,6 +59,7 @@ typedef struct qr_queue {
     unsigned char *slots;
     int64_t slot_bytes;
     int32_t n_slots;
+    bool lost; /* producer's end: a wait gave up because the consumer did not answer */
 } qr_queue;
 
 /* Bytes of memory a queue of this shape needs, including alignment inside a block that may start anywhere. */

@@ -34,11 +34,11 @@ qr_status qr_check_processor(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("fma") || !__builtin_cpu_supports("avx2")) {
+    if (!__builtin_cpu_supports("fma") || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi") ||
+        !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt")) {
         return qr_error(QR_ENVIRONMENT,
-                        "this processor has no fused multiply-add (FMA and AVX2 instructions), on which the "
-                        "same answer on every machine depends; Quorate runs on x86-64 processors of 2013 "
-                        "and later");
+                        "this processor has no fused multiply-add (FMA and AVX2 instructions), for which Quorate is "
+                        "built; it runs on x86-64 processors of 2013 and later");
     }
 #endif
     return QR_OK;

@@ -13,22 +13,6 @@
 
 enum { BATCH_LOG_EVERY_S = 10 };
 
-static const char *network_name(qr_network_kind kind)
-{
-    switch (kind) {
-    case QR_NETWORK_COMPLETE: return "complete";
-    case QR_NETWORK_RING: return "ring";
-    case QR_NETWORK_LATTICE2D: return "lattice2d";
-    case QR_NETWORK_LATTICE3D: return "lattice3d";
-    case QR_NETWORK_RANDOM_REGULAR: return "random_regular";
-    case QR_NETWORK_ERDOS_RENYI: return "erdos_renyi";
-    case QR_NETWORK_SMALL_WORLD: return "small_world";
-    case QR_NETWORK_SCALE_FREE: return "scale_free";
-    case QR_NETWORK_EDGE_LIST: return "edge_list";
-    }
-    return "unknown";
-}
-
 void qr_report_start(const qr_simulation *simulation)
 {
     const qr_comm *comm = simulation->comm;
@@ -45,14 +29,14 @@ void qr_report_start(const qr_simulation *simulation)
             (long long)simulation->deck->agents.options, simulation->ops->name,
             simulation->ops->describe(simulation->backend));
     if (facts->edges < 0) {
-        qr_info("network %s: %lld agents", network_name(simulation->spec.kind), (long long)facts->agents);
+        qr_info("network %s: %lld agents", qr_network_kind_name(simulation->spec.kind), (long long)facts->agents);
     } else if (facts->components < 0) {
-        qr_info("network %s: %lld agents, %lld edges, degree sum %lld", network_name(simulation->spec.kind),
+        qr_info("network %s: %lld agents, %lld edges, degree sum %lld", qr_network_kind_name(simulation->spec.kind),
                 (long long)facts->agents, (long long)facts->edges, (long long)facts->degree_sum);
     } else {
         qr_info("network %s: %lld agents, %lld edges, degree sum %lld, %lld component%s; dropped %lld self loops, "
                 "%lld duplicates",
-                network_name(simulation->spec.kind), (long long)facts->agents, (long long)facts->edges,
+                qr_network_kind_name(simulation->spec.kind), (long long)facts->agents, (long long)facts->edges,
                 (long long)facts->degree_sum, (long long)facts->components, facts->components == 1 ? "" : "s",
                 (long long)facts->self_loops, (long long)facts->duplicates);
     }
@@ -157,10 +141,9 @@ qr_status qr_progress_show(qr_progress *progress, qr_simulation *simulation, boo
         return QR_OK;
     }
     double rate = since > 0.0 ? (double)(simulation->step - progress->last_step) / since : 0.0;
-    static double logged_s;
-    if (!last && (!batch_waits || now - logged_s >= BATCH_LOG_EVERY_S)) {
+    if (!last && (!batch_waits || now - progress->logged_s >= BATCH_LOG_EVERY_S)) {
         print_progress(progress, simulation, rate);
-        logged_s = now;
+        progress->logged_s = now;
     }
     if (last && progress->terminal && qr_log_prints_info()) {
         (void)printf("\r%-110s\r", "");
@@ -197,7 +180,7 @@ static json_t *decision_json(const qr_simulation *simulation)
 static json_t *network_json(const qr_simulation *simulation)
 {
     const qr_network_facts *facts = &simulation->facts;
-    json_t *network = json_pack("{s:s}", "kind", network_name(simulation->spec.kind));
+    json_t *network = json_pack("{s:s}", "kind", qr_network_kind_name(simulation->spec.kind));
     const struct {
         const char *name;
         int64_t value;
@@ -239,7 +222,7 @@ qr_status qr_report_summary(qr_simulation *simulation)
         comm->n_servers, "nodes", comm->n_nodes, "threads_per_rank", simulation->threads, "backend",
         simulation->ops->name, "elapsed_s", elapsed, "agent_updates_per_s",
         elapsed > 0.0 ? (double)simulation->step * (double)simulation->spec.n_agents / elapsed : 0.0,
-        "waited_for_output_s", simulation->results.waited_s, "phases_of_rank_0_s", phases);
+        "waited_for_output_s", simulation->results.waited_s, "phases_of_compute_rank_0_s", phases);
     char *text = summary != NULL ? json_dumps(summary, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(summary);
     if (text == NULL) {
@@ -290,7 +273,8 @@ void qr_report_end(qr_simulation *simulation)
     print_table(longest, shortest);
     double update = longest[QR_PHASE_UPDATE];
     if (update > 0.0) {
-        qr_info("  update: %.4g agents/s in all; at least %.2f GB/s of memory on rank 0; halo %lld bytes an exchange",
+        qr_info("  update: %.4g agents/s in all; at least %.2f GB/s of memory on compute rank 0; halo %lld bytes an "
+                "exchange",
                 (double)simulation->step * (double)simulation->spec.n_agents / update,
                 simulation->ops->bytes_per_step(simulation->backend) * (double)simulation->step / update * 1e-9,
                 (long long)halo_bytes);

@@ -10,7 +10,11 @@ static int64_t rows_per_slot(const qr_results *results)
 
 static qr_status submit(qr_results *results, qr_job *job)
 {
-    return qr_queue_submit(&results->queue, job, results->timeout_s);
+    qr_status status = qr_queue_submit(&results->queue, job, results->timeout_s);
+    if (status != QR_OK && job->slot != QR_NO_SLOT) {
+        qr_queue_return_slot(&results->queue, job->slot);
+    }
+    return status;
 }
 
 static qr_status wait_slot(qr_results *results, int32_t *slot)
@@ -142,6 +146,9 @@ qr_status qr_results_finish(qr_simulation *simulation)
     qr_results *results = &simulation->results;
     if (!results->attached) {
         return QR_OK;
+    }
+    if (results->queue.lost) { /* no second wait for who did not answer the first */
+        return qr_error(QR_ENVIRONMENT, "the I/O server no longer answers");
     }
     qr_status status = submit_series(results);
     qr_job flush = {.kind = QR_JOB_FLUSH, .slot = QR_NO_SLOT};

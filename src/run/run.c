@@ -90,7 +90,7 @@ static qr_status compute(qr_simulation *simulation)
     (void)snprintf(message, sizeof message, "%s", qr_error_message());
     qr_status finished = qr_results_finish(simulation);
     (void)qr_timer_lap(&simulation->timers, QR_PHASE_FINISH, at);
-    simulation->must_abort = finished == QR_ENVIRONMENT;
+    simulation->must_abort = simulation->results.queue.lost;
     if (status == QR_OK) {
         status = finished;
     } else {
@@ -126,7 +126,6 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
     int rank = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     *outcome = (qr_run_outcome){.speaks = rank == 0};
-    qr_signals_install();
     qr_status status = qr_simulation_read_deck(&simulation);
     if (status == QR_OK) {
         status = qr_simulation_check(&simulation);
@@ -145,6 +144,7 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
     }
     if (status == QR_OK) {
         status = qr_simulation_build(&simulation);
+        qr_signals_install(); /* until here a signal just ends the process: nothing is lost */
     }
     if (status == QR_OK) {
         qr_status directory = QR_OK;

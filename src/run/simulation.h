@@ -96,6 +96,7 @@ qr_status qr_state_hash(qr_simulation *simulation, char *text);
 typedef struct qr_progress {
     double every_s;
     double last_s;
+    double logged_s; /* when a batch log last got a line */
     int64_t last_step;
     bool terminal;
 } qr_progress;

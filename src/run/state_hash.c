@@ -31,12 +31,13 @@ static qr_status own_share(hasher *h, int pass, int64_t begin, int64_t end, int 
     int64_t first = simulation->network->own.first;
     int64_t dim = simulation->model->state_dim;
     qr_status status = QR_OK;
-    for (int64_t at = begin; at < end && status == QR_OK; at += PIECE) {
+    for (int64_t at = begin; at < end; at += PIECE) { /* also after a failure: the owner waits for every piece */
         int64_t n = min64(PIECE, end - at);
         size_t bytes = pass == 0 ? (size_t)n : (size_t)(n * dim) * sizeof(float);
         void *data = pass == 0 ? (void *)h->votes : (void *)h->states;
-        status = pass == 0 ? simulation->ops->read_votes(simulation->backend, at - first, n, h->votes)
-                           : simulation->ops->read_state(simulation->backend, at - first, n, h->states);
+        qr_status got = pass == 0 ? simulation->ops->read_votes(simulation->backend, at - first, n, h->votes)
+                                  : simulation->ops->read_state(simulation->backend, at - first, n, h->states);
+        status = status == QR_OK ? got : status;
         if (owner < 0) {
             (void)XXH3_128bits_update(h->state, data, bytes);
         } else {

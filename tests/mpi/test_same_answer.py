@@ -20,6 +20,8 @@ MOORE = LATTICE | {"network.neighbours": "moore"}
 NETWORKS = {
     "complete": {"network.kind": "complete", "agents.count": "1003"},
     "ring": {"network.kind": "ring", "agents.count": "1003", "network.degree": "6"},
+    "ring of 256": {"network.kind": "ring", "agents.count": "1003", "network.degree": "256"},
+    "ring of 512": {"network.kind": "ring", "agents.count": "1003", "network.degree": "512"},
     "lattice2d": LATTICE,
     "moore": MOORE,
     "open": LATTICE | {"network.periodic": "false"},
@@ -33,7 +35,7 @@ NETWORKS = {
 COMMON = {"run.stop": "steps", "run.steps": "12", "output.snapshot_every": "5 steps"}
 NOISY = {"model.noise": "0.05", "run.activation": "0.7", "model.zealots": "[7, 0, 3]", "agents.options": "3"}
 MODELS = {
-    "voter": ({"agents.options": "2"}, ["lattice2d", "moore", "ring", "complete", "edge_list"]),
+    "voter": ({"agents.options": "2"}, ["lattice2d", "moore", "ring", "complete", "edge_list", "ring of 256", "ring of 512"]),
     "voter noisy": ({"model.rule": "voter"} | NOISY, ["lattice2d", "cube", "regular"]),
     "majority": ({"agents.options": "2"}, ["lattice2d", "moore", "cube", "ring", "small_world"]),
     "majority sampled": ({"model.rule": "majority", "model.samples": "3"} | NOISY, ["complete", "open", "scale_free"]),

@@ -110,7 +110,7 @@ static inline __attribute__((always_inline)) void update_group(qr_backend *backe
     uint64_t active = qr_plane_coins(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_ACTIVATION, rule->activation);
     uint64_t noisy = qr_plane_coins(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_NOISE, rule->noise);
     uint64_t frozen = backend->frozen != NULL ? backend->frozen[begin / 64] : 0;
-    uint64_t choice[8];
+    uint64_t choice[QR_RULE_MAX_CHOICE_PLANES];
     if (rule->choice_planes > 0) {
         draw_choice_planes(rule, group, step, choice);
     }

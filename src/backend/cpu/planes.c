@@ -152,7 +152,7 @@ static void update_word(qr_backend *backend, int64_t index, uint64_t valid, int6
     uint64_t active = qr_plane_coins(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_ACTIVATION, rule->activation);
     uint64_t noisy = qr_plane_coins(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_NOISE, rule->noise);
     uint64_t frozen = backend->frozen != NULL ? backend->frozen[index / 64] : 0;
-    uint64_t choice[8] = {0};
+    uint64_t choice[QR_RULE_MAX_CHOICE_PLANES] = {0};
     if (model->kind == QR_RULE_VOTER) {
         for (uint32_t pair = 0; 2 * pair < rule->choice_planes; pair++) {
             qr_planes(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_RULE, pair, choice + 2 * (size_t)pair);

@@ -98,15 +98,15 @@ qr_status qr_model_check(const qr_deck *deck, qr_rule_kind *out)
         if (deck->model.noise != 0.0) {
             return qr_deck_complain(deck, "model.noise", "potts has its own noise, the temperature; noise must be 0");
         }
-        if (deck->network.kind != QR_NETWORK_RING && deck->network.kind != QR_NETWORK_LATTICE2D &&
-            deck->network.kind != QR_NETWORK_LATTICE3D) {
-            return qr_deck_complain(deck, "network.kind",
-                                    "potts sweeps independent colours, which rings and lattices have; "
-                                    "use ring, lattice2d or lattice3d");
-        }
         for (int64_t k = 0; k < deck->model.zealots.n; k++) {
             if (deck->model.zealots.values[k] != 0) {
                 return qr_deck_complain(deck, "model.zealots", "potts has no zealots");
+            }
+            if (deck->network.kind != QR_NETWORK_RING && deck->network.kind != QR_NETWORK_LATTICE2D &&
+                deck->network.kind != QR_NETWORK_LATTICE3D) {
+                return qr_deck_complain(deck, "network.kind",
+                                        "potts sweeps independent colours, which rings and lattices have; "
+                                        "use ring, lattice2d or lattice3d");
             }
         }
     }

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ABORT_AFTER_S = 5 };
+/* More than a deck may have, so that the parser can say what is wrong with a large file. */
+enum { ABORT_AFTER_S = 5, MAX_READ_BYTES = 16 * QR_DECK_MAX_BYTES };
 
 /* Rank 0 reads the text; everybody parses it, and comes to the same outcome. */
 qr_status qr_simulation_read_deck(qr_simulation *simulation)
@@ -21,7 +22,7 @@ qr_status qr_simulation_read_deck(qr_simulation *simulation)
     qr_status status = QR_OK;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     if (rank == 0) {
-        status = qr_io_read_text(options->deck_path, QR_DECK_MAX_BYTES, &text, &n);
+        status = qr_io_read_text(options->deck_path, MAX_READ_BYTES, &text, &n);
     }
     status = qr_comm_agree(MPI_COMM_WORLD, status);
     if (status != QR_OK) {
@@ -93,7 +94,7 @@ qr_status qr_check_deck(const qr_run_options *options, char **text)
     qr_simulation simulation;
     memset(&simulation, 0, sizeof simulation);
     qr_rule_kind rule = QR_RULE_VOTER;
-    qr_status status = qr_io_read_text(options->deck_path, QR_DECK_MAX_BYTES, &deck_text, &n);
+    qr_status status = qr_io_read_text(options->deck_path, MAX_READ_BYTES, &deck_text, &n);
     if (status == QR_OK) {
         status =
             qr_deck_parse(options->deck_path, deck_text, n, options->overrides, options->n_overrides, &simulation.deck);

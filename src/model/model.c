@@ -102,12 +102,12 @@ qr_status qr_model_check(const qr_deck *deck, qr_rule_kind *out)
             if (deck->model.zealots.values[k] != 0) {
                 return qr_deck_complain(deck, "model.zealots", "potts has no zealots");
             }
-            if (deck->network.kind != QR_NETWORK_RING && deck->network.kind != QR_NETWORK_LATTICE2D &&
-                deck->network.kind != QR_NETWORK_LATTICE3D) {
-                return qr_deck_complain(deck, "network.kind",
-                                        "potts sweeps independent colours, which rings and lattices have; "
-                                        "use ring, lattice2d or lattice3d");
-            }
+        }
+        if (deck->network.kind != QR_NETWORK_RING && deck->network.kind != QR_NETWORK_LATTICE2D &&
+            deck->network.kind != QR_NETWORK_LATTICE3D) {
+            return qr_deck_complain(deck, "network.kind",
+                                    "potts sweeps independent colours, which rings and lattices have; "
+                                    "use ring, lattice2d or lattice3d");
         }
     }
     *out = kind;

@@ -526,6 +526,16 @@ void QR_SIMD_NAME(qr_simd_planes)(const qr_plane_task *task, int64_t *counts)
     for (uint32_t k = 0; k < n_options; k++) {
         counts[k] = 0;
     }
+#if defined(QR_SIMD_FEW_VARIANTS) /* gcc takes many minutes to instrument all of them */
+    if (task->voter) {
+        advance(task, (variant){true, n_choice, task->n_offsets, n_planes, n_options, SHAPE_ANY, false, width}, counts);
+    } else if (cross && aligned) {
+        advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, true, width}, counts);
+    } else {
+        advance(task, (variant){false, 0, task->n_offsets, 1, 2, SHAPE_ANY, false, width}, counts);
+    }
+    (void)square;
+#else
     if (task->voter && n_options == 2 && cross && aligned) {
         advance(task, (variant){true, 2, 4, 1, 2, SHAPE_CROSS, true, width}, counts);
     } else if (task->voter && n_options == 2 && cross) {
@@ -549,6 +559,7 @@ void QR_SIMD_NAME(qr_simd_planes)(const qr_plane_task *task, int64_t *counts)
     } else {
         advance(task, (variant){false, 0, task->n_offsets, 1, 2, SHAPE_ANY, false, width}, counts);
     }
+#endif
     int64_t last = 64 * task->n_words;
     for (uint32_t k = 0; k + 1 < n_options; k++) {
         last -= counts[k];

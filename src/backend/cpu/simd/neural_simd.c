@@ -144,7 +144,9 @@ QR_INLINE void panel(const int rows, const int vectors, const weighted_sum *prod
     int a = 0;
     while (a < n) {
         for (int p = 0; p < 2; p++) {
-            here[p].from = part[p].from + (size_t)a * part[p].row;
+            if (part[p].from != NULL) { /* the second set may be empty */
+                here[p].from = part[p].from + (size_t)a * part[p].row;
+            }
         }
         const float *begin = init + (size_t)a * init_row;
         float *end = out + (size_t)a * product->n_outputs;

@@ -526,7 +526,7 @@ void QR_SIMD_NAME(qr_simd_planes)(const qr_plane_task *task, int64_t *counts)
     for (uint32_t k = 0; k < n_options; k++) {
         counts[k] = 0;
     }
-#if defined(QR_SIMD_FEW_VARIANTS) /* gcc takes many minutes to instrument all of them */
+#if defined(QR_SIMD_FEW_VARIANTS) /* compilers take many minutes to instrument all of them */
     if (task->voter) {
         advance(task, (variant){true, n_choice, task->n_offsets, n_planes, n_options, SHAPE_ANY, false, width}, counts);
     } else if (cross && aligned) {

@@ -24,9 +24,7 @@ enum qr_stream {
     QR_STREAM_RULE = 4,    /* what the model's rule draws */
     QR_STREAM_PLANE_ACTIVATION = 5,
     QR_STREAM_PLANE_NOISE = 6,
-    QR_STREAM_PLANE_OPTION = 7,
-    QR_STREAM_PLANE_RULE = 8,
-    QR_STREAM_ZEALOT = 9
+    QR_STREAM_PLANE_RULE = 8
 };
 
 /* Draws that one (agent, step, stream) has before it would run into the next stream. */

@@ -36,35 +36,49 @@ QR_FN uint32_t qr_majority_vote(const qr_rule *rule, const qr_view *view, qr_dra
     return best;
 }
 
-/* The same for two options and 64 agents a word, all neighbours: a carry-save counter of `degree` words (1 <= degree <=
- * 26), then a comparison with half the degree. Digits that cannot be set yet are left out. */
+enum { QR_MAJORITY_MAX_WORDS = 27 };
+
+/* One step towards the bits set in most of n words, n odd: full adders leave one word of sums, worth 1, and (n - 1) / 2
+ * of carries, worth 2. Let c carries be set. For n = 4 m + 1 most is 2 m + 1 <= 2 c + sum, that is m + 1 <= c + sum, most
+ * of the carries and the sum; for n = 4 m + 3 it is 2 m + 2 <= 2 c + sum, that is m + 1 <= c, most of the carries.
+ * Either way the same question of fewer words. Returns how many are left in `word`; one is the answer. */
+QR_FN uint32_t qr_majority_halve(QR_WORD *word, uint32_t n)
+{
+    if (n == 1u) {
+        return 1u;
+    }
+    QR_WORD sum = word[0];
+    for (uint32_t j = 0; j < n / 2u; j++) {
+        QR_WORD a = word[2u * j + 1u];
+        QR_WORD b = word[2u * j + 2u];
+        word[j] = QR_WORD_MOST(a, b, sum);
+        sum = QR_WORD_ODD(a, b, sum);
+    }
+    if (n % 4u == 1u) {
+        word[n / 2u] = sum;
+        return n / 2u + 1u;
+    }
+    return n / 2u;
+}
+
+/* The same for two options and 64 agents a word, all neighbours, 1 <= degree <= 26. Where the degree is even, the own
+ * vote, which decides ties, makes it odd. */
 QR_FN QR_WORD qr_majority_word(const QR_WORD *neighbour, uint32_t degree, QR_WORD own)
 {
-    QR_WORD none = own ^ own; /* 0 in any word type; NOLINT(misc-redundant-expression) */
-    QR_WORD digit[5] = {none, none, none, none, none};
+    QR_WORD word[QR_MAJORITY_MAX_WORDS];
     for (uint32_t j = 0; j < degree; j++) {
-        QR_WORD carry = neighbour[j];
-        for (uint32_t d = 0; d < 5 && j + 1u >= 1u << d; d++) {
-            QR_WORD sum = digit[d] ^ carry;
-            carry &= digit[d];
-            digit[d] = sum;
-        }
+        word[j] = neighbour[j];
     }
-    uint32_t half = degree / 2u;
-    QR_WORD above = none;
-    QR_WORD equal = ~none;
-    for (uint32_t d = 5; d-- > 0;) {
-        if (degree < 1u << d) {
-            continue;
-        }
-        if ((half >> d & 1u) != 0u) {
-            equal &= digit[d];
-        } else {
-            above |= equal & digit[d];
-            equal &= ~digit[d];
-        }
+    uint32_t n = degree;
+    if (degree % 2u == 0u) {
+        word[n++] = own;
     }
-    return degree % 2u == 0u ? above | (equal & own) : above;
+    n = qr_majority_halve(word, n); /* 27, 13, 7, 3, 1; written out, so that compilers know each n */
+    n = qr_majority_halve(word, n);
+    n = qr_majority_halve(word, n);
+    n = qr_majority_halve(word, n);
+    (void)n;
+    return word[0];
 }
 
 #endif

@@ -11,9 +11,16 @@
 enum { QR_RULE_MAX_OPTIONS = 256, QR_QUALITY_ONE = 1 << 20, QR_RULE_MAX_CHOICE_PLANES = 8 };
 
 /* What rules in word form compute on: 64 agents. A file that wants several words at a time defines this as a vector of
- * uint64_t before it includes rules; only & | ^ ~ are applied to it. */
+ * uint64_t before it includes rules; only & | ^ ~ are applied to it. Such a file may also define the two functions
+ * below by instructions that its compiler does not find. */
 #ifndef QR_WORD
 #define QR_WORD uint64_t
+#endif
+
+/* Bits set in an odd number of three words, and in at least two of them: sum and carry of a full adder. */
+#ifndef QR_WORD_ODD
+#define QR_WORD_ODD(a, b, c)  ((a) ^ (b) ^ (c))
+#define QR_WORD_MOST(a, b, c) (((a) & (b)) | (((a) ^ (b)) & (c)))
 #endif
 
 /* Parameters of all rules, filled once per run. Probabilities are 32-bit thresholds (2^32 = always). */

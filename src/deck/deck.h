@@ -92,7 +92,7 @@ typedef struct qr_deck {
         int64_t hidden;
         double dt;
         char *weights;       /* HDF5 file; "" = seeded */
-        double weight_scale; /* seeded weights: standard deviation times sqrt(fan-in) */
+        double weight_scale; /* seeded matrices: uniform, standard deviation weight_scale / sqrt(fan-in) */
         double state_scale;  /* the initial state is uniform in +-state_scale */
     } model;
     struct {

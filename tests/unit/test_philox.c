@@ -90,9 +90,7 @@ static void test_stream_numbers(void **state)
     assert_int_equal(QR_STREAM_RULE, 4);
     assert_int_equal(QR_STREAM_PLANE_ACTIVATION, 5);
     assert_int_equal(QR_STREAM_PLANE_NOISE, 6);
-    assert_int_equal(QR_STREAM_PLANE_OPTION, 7);
     assert_int_equal(QR_STREAM_PLANE_RULE, 8);
-    assert_int_equal(QR_STREAM_ZEALOT, 9);
 }
 
 static void test_bounded_ends(void **state)

@@ -2,7 +2,9 @@
  * kernels/rules/, applied to vectors of words. */
 #include "backend/cpu/simd/vector.h"
 
-#define QR_WORD qr_vec
+#define QR_WORD               qr_vec
+#define QR_WORD_ODD(a, b, c)  qr_vec_xor3(a, b, c)
+#define QR_WORD_MOST(a, b, c) qr_vec_most(a, b, c)
 
 #include "backend/cpu/simd/kernels.h"
 
@@ -264,7 +266,7 @@ static void __attribute__((noinline)) apply_noise(const qr_plane_task *task, qr_
 /* Full adder: *sum += a + b bit by bit; returns the carries. */
 QR_INLINE qr_vec add_bits(qr_vec *sum, qr_vec a, qr_vec b)
 {
-    qr_vec carry = (a & b) | (*sum & (a | b));
+    qr_vec carry = qr_vec_most(a, b, *sum);
     *sum = qr_vec_xor3(*sum, a, b);
     return carry;
 }

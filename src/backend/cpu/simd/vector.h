@@ -90,6 +90,16 @@ QR_INLINE qr_vec qr_vec_xor3(qr_vec a, qr_vec b, qr_vec c)
 #endif
 }
 
+/* Bits set in at least two of three. */
+QR_INLINE qr_vec qr_vec_most(qr_vec a, qr_vec b, qr_vec c)
+{
+#if QR_SIMD_BYTES == 64 && defined(__AVX512F__)
+    return (qr_vec)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0xe8);
+#else
+    return (a & b) | ((a ^ b) & c);
+#endif
+}
+
 /* Bits set, as eight counts a lane. */
 QR_INLINE qr_vec qr_vec_popcount_bytes(qr_vec v)
 {

@@ -79,7 +79,7 @@ const qr_key qr_keys[] = {
      .doc = "neural: time step of the state"},
     {KEY(TEXT, model, weights), .standard = "", .doc = "neural: HDF5 file with the shared weights; empty = seeded"},
     {KEY(REAL, model, weight_scale), .standard = "1", .low = 0, .high = MILLION,
-     .doc = "neural: seeded weights have a standard deviation of this over sqrt(fan-in)"},
+     .doc = "neural: seeded weights have the standard deviation weight_scale / sqrt(fan-in)"},
     {KEY(REAL, model, state_scale), .standard = "1", .low = 0, .high = MILLION,
      .doc = "neural: size of the first states"},
 
@@ -88,7 +88,8 @@ const qr_key qr_keys[] = {
      .max_items = QR_MAX_DIMENSIONS, .doc = "lattices: extent in x, y and z; ids run along x first"},
     {KEY(CHOICE, network, neighbours), .standard = "von_neumann", CHOICES(neighbourhoods),
      .doc = "lattices: nearest along the axes, or with the diagonals"},
-    {KEY(BOOL, network, periodic), .standard = "true", .doc = "lattices: the far ends are neighbours; a ring is always closed, so it needs true"},
+    {KEY(BOOL, network, periodic), .standard = "true",
+     .doc = "lattices: the far ends are neighbours; rings must be closed: true"},
     {KEY(INT, network, degree), .unit = "neighbours", .standard = "4", .least = 1, .most = MILLION,
      .doc = "ring, random_regular, small_world: neighbours of each agent"},
     {KEY(REAL, network, mean_degree), .unit = "neighbours", .standard = "8", .low = 0, .high = MILLION,

@@ -39,8 +39,8 @@ QR_FN uint32_t qr_majority_vote(const qr_rule *rule, const qr_view *view, qr_dra
 enum { QR_MAJORITY_MAX_WORDS = 27 };
 
 /* One step towards the bits set in most of n words, n odd: full adders leave one word of sums, worth 1, and (n - 1) / 2
- * of carries, worth 2. Let c carries be set. For n = 4 m + 1 most is 2 m + 1 <= 2 c + sum, that is m + 1 <= c + sum, most
- * of the carries and the sum; for n = 4 m + 3 it is 2 m + 2 <= 2 c + sum, that is m + 1 <= c, most of the carries.
+ * of carries, worth 2. Let c carries be set. For n = 4 m + 1 most is 2 m + 1 <= 2 c + sum, that is m + 1 <= c + sum,
+ * most of the carries and the sum; for n = 4 m + 3 it is 2 m + 2 <= 2 c + sum, that is m + 1 <= c, most of the carries.
  * Either way the same question of fewer words. Returns how many are left in `word`; one is the answer. */
 QR_FN uint32_t qr_majority_halve(QR_WORD *word, uint32_t n)
 {

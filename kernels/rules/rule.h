@@ -40,14 +40,45 @@ typedef struct qr_rule {
     int64_t boltzmann_last;
 } qr_rule;
 
-/* What one agent sees: a list of neighbours, or (tally set) everybody but itself. */
+/* What one agent sees: neighbours by a list, by distances, as a ring, or one after another; or (tally set) everybody
+ * but itself. */
 typedef struct qr_view {
-    const uint8_t *votes; /* votes by view position; with list NULL the neighbours' votes themselves [degree] */
-    const uint32_t *list; /* [degree] view positions, or NULL */
-    const int64_t *tally; /* [n_options] votes of all agents, or NULL */
-    int64_t degree;       /* how many neighbours; n_agents - 1 with tally */
-    uint32_t own;         /* own vote */
+    const uint8_t *votes;   /* votes by view position, 2^packing to a byte, lowest bits first; where nothing below says
+                               where   neighbours are, their votes themselves [degree] */
+    uint32_t packing;       /* 0 .. 3: 8, 4, 2 or 1 bits a vote */
+    const uint32_t *list;   /* [degree] view positions, or NULL */
+    const int64_t *offsets; /* [degree] distances from `self`, or NULL */
+    int64_t ring_half;      /* > 0: the ring_half positions before `self` and as many behind it */
+    int64_t self;           /* own view position; read with offsets and ring_half */
+    const int64_t *tally;   /* [n_options] votes of all agents, or NULL */
+    int64_t degree;         /* how many neighbours; n_agents - 1 with tally */
+    uint32_t own;           /* own vote */
 } qr_view;
+
+/* One of the votes that lie 2^packing to a byte. */
+QR_FN uint32_t qr_packed_vote(const uint8_t *votes, uint32_t packing, int64_t position)
+{
+    if (packing == 0u) {
+        return votes[position];
+    }
+    uint32_t width = 8u >> packing;
+    uint32_t shift = ((uint32_t)position & ((1u << packing) - 1u)) * width;
+    return ((uint32_t)votes[position >> packing] >> shift) & ((1u << width) - 1u);
+}
+
+/* The vote of neighbour j. */
+QR_FN uint32_t qr_view_vote(const qr_view *view, int64_t j)
+{
+    int64_t position = j;
+    if (view->list != 0) {
+        position = (int64_t)view->list[j];
+    } else if (view->offsets != 0) {
+        position = view->self + view->offsets[j];
+    } else if (view->ring_half > 0) {
+        position = view->self + j - view->ring_half + (j >= view->ring_half ? 1 : 0);
+    }
+    return qr_packed_vote(view->votes, view->packing, position);
+}
 
 /* The vote of a uniformly random neighbour; degree must be > 0. On a complete network drawing from the tally without
  * oneself is the same as drawing an agent. */
@@ -64,7 +95,7 @@ QR_FN uint32_t qr_view_sample(const qr_view *view, uint64_t random)
         }
         return option;
     }
-    return view->votes[view->list != 0 ? (int64_t)view->list[j] : j];
+    return qr_view_vote(view, j);
 }
 
 /* How many neighbours vote for each option. counts: [n_options]. */
@@ -80,7 +111,7 @@ QR_FN void qr_view_counts(const qr_view *view, uint32_t n_options, int64_t *coun
         counts[k] = 0;
     }
     for (int64_t j = 0; j < view->degree; j++) {
-        counts[view->votes[view->list != 0 ? (int64_t)view->list[j] : j]]++;
+        counts[qr_view_vote(view, j)]++;
     }
 }
 

@@ -6,6 +6,7 @@
 #ifndef QR_BACKEND_BACKEND_H
 #define QR_BACKEND_BACKEND_H
 
+#include "consensus.h"
 #include "model/model.h"
 #include "network/network.h"
 
@@ -18,29 +19,27 @@ typedef struct qr_tally {
     uint64_t leader[QR_MAX_OPTIONS];
 } qr_tally;
 
-enum { QR_LEADER_AGENT_BITS = 40 };
-
-/* (24-bit score, then lowest agent id) as one number to take the maximum of. Never 0. */
-static inline uint64_t qr_leader_pack(uint32_t score, int64_t agent)
-{
-    uint64_t low = ((uint64_t)1 << QR_LEADER_AGENT_BITS) - 1 - (uint64_t)agent;
-    return (uint64_t)score << QR_LEADER_AGENT_BITS | low;
-}
-
-/* The agent of a packed leader; -1 for 0. */
-static inline int64_t qr_leader_agent(uint64_t packed)
-{
-    uint64_t mask = ((uint64_t)1 << QR_LEADER_AGENT_BITS) - 1;
-    return packed == 0 ? -1 : (int64_t)(mask - (packed & mask));
-}
-
 /* Everything a backend is made from; borrowed for its lifetime. */
 typedef struct qr_backend_setup {
     const qr_model *model;
     const qr_network *network;
     const uint8_t *file_votes; /* [own count] first votes where the deck names a file, else NULL; used at creation */
     int threads;
+    int place; /* number of this compute rank among those of its machine: which device it drives */
 } qr_backend_setup;
+
+/* Steps that a backend takes by itself, without its caller between them. */
+typedef struct qr_steps {
+    int64_t first; /* number of the first step; the votes are those after step first - 1 */
+    int64_t count; /* at most so many */
+    bool stop_at_decision;
+    const qr_consensus *consensus; /* before the first step */
+    const int64_t *votes;          /* [n_options] of all agents before the first step */
+    int64_t done;                  /* out: steps taken */
+    const int64_t *row_votes;      /* out: [done][n_options] votes of all agents after each step */
+    const uint64_t
+        *row_leaders; /* out: [done] packed leader of the winner; both owned by the backend until its next call */
+} qr_steps;
 
 typedef struct qr_backend_ops {
     const char *name;
@@ -65,6 +64,14 @@ typedef struct qr_backend_ops {
      * tally of all agents before the step. Sets *out to this part's tally after the update; sweeping models set it with
      * the last colour only. Afterwards the new votes are current. */
     qr_status (*update)(qr_backend *backend, int64_t step, int colour, const qr_tally *before, qr_tally *out);
+
+    /* Takes steps->count steps, or fewer where a decision ends the run: halo, update, tally, sum over all parts and
+     * decision in one go. NULL where the backend cannot; `runs_alone` then says whether it can for this job (NULL:
+     * never). Collective over the parts, who must all ask for the same. */
+    qr_status (*run)(qr_backend *backend, qr_steps *steps);
+
+    /* True when run() serves this job: a single part, or parts that were joined. */
+    bool (*runs_alone)(const qr_backend *backend);
 
     /* Own votes / states first .. first + count - 1 (0-based in the part). */
     qr_status (*read_votes)(qr_backend *backend, int64_t first, int64_t count, uint8_t *out);

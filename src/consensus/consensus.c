@@ -4,7 +4,8 @@ qr_consensus qr_consensus_begin(int64_t n_agents, int64_t n_options, qr_fraction
 {
     return (qr_consensus){.n_agents = n_agents,
                           .n_options = n_options,
-                          .quorum = quorum,
+                          .quorum_num = quorum.num,
+                          .quorum_den = quorum.den,
                           .hold = hold,
                           .candidate = -1,
                           .decision = {.option = -1, .leader = -1, .step = -1}};
@@ -23,27 +24,12 @@ int64_t qr_tally_winner(const qr_tally *tally, int64_t n_options)
 
 bool qr_quorum_reached(int64_t votes, int64_t agents, qr_fraction quorum)
 {
-    __extension__ typedef __int128 wide;
-    return (wide)votes * quorum.den >= (wide)agents * quorum.num;
+    return qr_share_reached(votes, agents, quorum.num, quorum.den) != 0;
 }
 
 int64_t qr_consensus_update(qr_consensus *consensus, int64_t step, const qr_tally *tally)
 {
     int64_t winner = qr_tally_winner(tally, consensus->n_options);
-    int64_t votes = tally->votes[winner];
-    if (!qr_quorum_reached(votes, consensus->n_agents, consensus->quorum)) {
-        consensus->held = 0;
-        consensus->candidate = -1;
-        return winner;
-    }
-    consensus->held = winner == consensus->candidate ? consensus->held + 1 : 1;
-    consensus->candidate = winner;
-    if (!consensus->decision.decided && consensus->held >= consensus->hold) {
-        consensus->decision = (qr_decision){.decided = true,
-                                            .step = step,
-                                            .option = winner,
-                                            .votes = votes,
-                                            .leader = qr_leader_agent(tally->leader[winner])};
-    }
+    qr_consensus_take(consensus, step, winner, tally->votes[winner], tally->leader[winner]);
     return winner;
 }

@@ -1,27 +1,11 @@
 /* Winner, quorum, hold and leader: what a tally means. Pure arithmetic on exact integers; every rank comes to the same.
- */
+ * The rule itself is kernels/consensus.h, shared with devices. */
 #ifndef QR_CONSENSUS_CONSENSUS_H
 #define QR_CONSENSUS_CONSENSUS_H
 
 #include "backend/backend.h"
 
-typedef struct qr_decision {
-    bool decided;
-    int64_t step; /* first step at which the quorum had held for `hold` steps */
-    int64_t option;
-    int64_t votes;  /* for the option at that step */
-    int64_t leader; /* agent */
-} qr_decision;
-
-typedef struct qr_consensus {
-    int64_t n_agents;
-    int64_t n_options;
-    qr_fraction quorum;
-    int64_t hold;
-    int64_t held; /* steps in a row at which `candidate` had the quorum, up to now */
-    int64_t candidate;
-    qr_decision decision;
-} qr_consensus;
+#include <stdbool.h>
 
 qr_consensus qr_consensus_begin(int64_t n_agents, int64_t n_options, qr_fraction quorum, int64_t hold);
 

@@ -265,13 +265,27 @@ int qr_lattice_degree(const qr_network_spec *spec)
     }
 }
 
+qr_lattice qr_lattice_of(const qr_network_spec *spec)
+{
+    qr_lattice lattice = {.dims = qr_network_is_lattice(spec->kind) ? spec->dims : 0,
+                          .moore = spec->neighbours == QR_MOORE ? 1 : 0,
+                          .periodic = spec->periodic ? 1 : 0,
+                          .size = {spec->size[0], spec->size[1], spec->size[2]},
+                          .n_agents = spec->n_agents,
+                          .reach = spec->kind == QR_NETWORK_RING ? spec->degree / 2 : 0};
+    if (lattice.dims > 0) {
+        qr_lattice_set_colours(&lattice);
+    }
+    return lattice;
+}
+
 int64_t qr_lattice_neighbours(const qr_network *network, int64_t index, int64_t *out)
 {
     const qr_network_spec *spec = &network->spec;
     const int64_t here = network->before + index;
-    int64_t n = 0;
     if (spec->kind == QR_NETWORK_RING) {
         const int64_t reach = spec->degree / 2;
+        int64_t n = 0;
         for (int64_t d = -reach; d <= reach; d++) {
             if (d != 0) {
                 out[n++] = here + d;
@@ -279,99 +293,17 @@ int64_t qr_lattice_neighbours(const qr_network *network, int64_t index, int64_t 
         }
         return n;
     }
-
-    /* For each axis and each of -1, 0, +1: how far the id moves. Inner axes wrap inside their layer, the last one
-     * through the view. Two-dimensional lattices have no third axis. */
-    int64_t move[3][3] = {{0}};
-    bool exists[3][3] = {{false, true, false}, {false, true, false}, {false, true, false}};
-    int64_t stride = 1;
-    int64_t rest = network->own.first + index;
-    for (int axis = 0; axis < spec->dims; axis++) {
-        const int64_t size = spec->size[axis];
-        const int64_t at = rest % size;
-        const bool inner = axis + 1 < spec->dims;
-        rest /= size;
-        exists[axis][0] = spec->periodic || at > 0;
-        exists[axis][2] = spec->periodic || at + 1 < size;
-        move[axis][0] = inner && at == 0 ? (size - 1) * stride : -stride;
-        move[axis][2] = inner && at + 1 == size ? -(size - 1) * stride : stride;
-        stride *= size;
-    }
-    for (int dz = 0; dz < 3; dz++) {
-        for (int dy = 0; dy < 3; dy++) {
-            for (int dx = 0; dx < 3; dx++) {
-                const int moved = (dz != 1) + (dy != 1) + (dx != 1);
-                if (moved == 0 || (moved > 1 && spec->neighbours == QR_VON_NEUMANN)) {
-                    continue;
-                }
-                if (exists[2][dz] && exists[1][dy] && exists[0][dx]) {
-                    out[n++] = here + move[2][dz] + move[1][dy] + move[0][dx];
-                }
-            }
-        }
-    }
-    return n;
-}
-
-/* A ring whose agents see r = degree / 2 to each side is cut into blocks of at least r + 1 agents, as even as can be;
- * the colour is the place in the block. */
-static int64_t ring_blocks(const qr_network_spec *spec)
-{
-    return spec->n_agents / (spec->degree / 2 + 1);
-}
-
-/* Colours of one axis: 1, 2, or 3 for a cycle of odd length. */
-static int axis_colours(const qr_network_spec *spec, int axis)
-{
-    if (spec->size[axis] == 1) {
-        return 1;
-    }
-    return spec->periodic && spec->size[axis] % 2 == 1 ? 3 : 2;
-}
-
-static int axis_colour(const qr_network_spec *spec, int axis, int64_t at)
-{
-    return axis_colours(spec, axis) == 3 && at + 1 == spec->size[axis] ? 2 : (int)(at % 2);
+    const qr_lattice lattice = qr_lattice_of(spec);
+    return qr_lattice_positions(&lattice, network->own.first + index, here, out);
 }
 
 int qr_lattice_colours(const qr_network_spec *spec)
 {
-    if (spec->kind == QR_NETWORK_RING) {
-        const int64_t blocks = ring_blocks(spec);
-        return (int)(spec->n_agents / blocks + (spec->n_agents % blocks != 0));
-    }
-    int product = 1;
-    int largest = 1;
-    for (int axis = 0; axis < spec->dims; axis++) {
-        const int colours = axis_colours(spec, axis);
-        product *= colours;
-        largest = colours > largest ? colours : largest;
-    }
-    return spec->neighbours == QR_MOORE ? product : largest;
+    return (int)qr_lattice_of(spec).n_colours;
 }
 
 int qr_lattice_colour(const qr_network_spec *spec, int64_t agent)
 {
-    if (spec->kind == QR_NETWORK_RING) {
-        const int64_t blocks = ring_blocks(spec);
-        const int64_t length = spec->n_agents / blocks;
-        const int64_t longer = spec->n_agents % blocks; /* the first blocks have one agent more */
-        if (agent < longer * (length + 1)) {
-            return (int)(agent % (length + 1));
-        }
-        return (int)((agent - longer * (length + 1)) % length);
-    }
-    int sum = 0;
-    int mixed = 0;
-    int scale = 1;
-    for (int axis = 0; axis < spec->dims; axis++) {
-        const int colour = axis_colour(spec, axis, agent % spec->size[axis]);
-        agent /= spec->size[axis];
-        sum += colour;
-        mixed += scale * colour;
-        scale *= axis_colours(spec, axis);
-    }
-    /* Von Neumann neighbours differ along one axis only, so the sum differs; Moore neighbours may differ along several.
-     */
-    return spec->neighbours == QR_MOORE ? mixed : sum % qr_lattice_colours(spec);
+    const qr_lattice lattice = qr_lattice_of(spec);
+    return (int)qr_lattice_colour_of(&lattice, agent);
 }

@@ -31,6 +31,7 @@
 
 #include "base/status.h"
 #include "deck/deck.h"
+#include "lattice.h"
 #include "network/partition.h"
 
 #include <stdbool.h>
@@ -150,6 +151,9 @@ bool qr_network_is_lattice(qr_network_kind kind);
 
 /* Number of neighbours of an agent away from borders: ring degree, 4/8, 6/26; 0 for other kinds. */
 int qr_lattice_degree(const qr_network_spec *spec);
+
+/* The same as kernels/lattice.h has it, colours set; dims 0 for other kinds. */
+qr_lattice qr_lattice_of(const qr_network_spec *spec);
 
 /* View positions of the neighbours of own agent `index` (0-based in the block) of a ring or lattice, in the fixed
  * order. out: [qr_lattice_degree] int64_t, or [degree] for a ring. Returns how many there are. */

@@ -89,13 +89,6 @@ static uint32_t chosen_vote(const qr_view *view, const uint64_t *choice, uint32_
     return view->votes[view->list != NULL ? (int64_t)view->list[j] : (int64_t)j];
 }
 
-static void draw_choice_planes(const qr_rule *rule, uint64_t group, int64_t step, uint64_t *choice)
-{
-    for (uint32_t pair = 0; 2 * pair < rule->choice_planes; pair++) {
-        qr_planes(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_RULE, pair, choice + 2 * (size_t)pair);
-    }
-}
-
 /* Up to 64 agents that share their bit planes. Inlined once per rule, so that the rule is inlined too. */
 static inline __attribute__((always_inline)) void update_group(qr_backend *backend, int64_t begin, int64_t end,
                                                                int64_t step, int colour, const qr_tally *before,
@@ -111,9 +104,7 @@ static inline __attribute__((always_inline)) void update_group(qr_backend *backe
     uint64_t noisy = qr_plane_coins(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_NOISE, rule->noise);
     uint64_t frozen = backend->frozen != NULL ? backend->frozen[begin / 64] : 0;
     uint64_t choice[QR_RULE_MAX_CHOICE_PLANES];
-    if (rule->choice_planes > 0) {
-        draw_choice_planes(rule, group, step, choice);
-    }
+    qr_cpu_draw_choice_planes(rule, group, step, choice);
     for (int64_t i = begin; i < end; i++) {
         unsigned bit = (unsigned)(i - begin);
         int64_t agent = network->own.first + i;

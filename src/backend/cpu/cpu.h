@@ -80,6 +80,14 @@ void qr_cpu_view(const qr_backend *backend, const uint8_t *votes, int64_t index,
  * offsets. */
 int64_t qr_cpu_interior_run(const qr_backend *backend, int64_t index, int64_t most);
 
+/* The planes that choose the neighbours of a group of 64 agents; none where the rule has no use for them. */
+static inline void qr_cpu_draw_choice_planes(const qr_rule *rule, uint64_t group, int64_t step, uint64_t *choice)
+{
+    for (uint32_t pair = 0; 2 * pair < rule->choice_planes; pair++) {
+        qr_planes(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_RULE, pair, choice + 2 * (size_t)pair);
+    }
+}
+
 /* Bits `position` .. `position` + 63 of a plane. */
 static inline uint64_t qr_cpu_word_at(const uint64_t *plane, int64_t position)
 {

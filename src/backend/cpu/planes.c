@@ -153,11 +153,7 @@ static void update_word(qr_backend *backend, int64_t index, uint64_t valid, int6
     uint64_t noisy = qr_plane_coins(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_NOISE, rule->noise);
     uint64_t frozen = backend->frozen != NULL ? backend->frozen[index / 64] : 0;
     uint64_t choice[QR_RULE_MAX_CHOICE_PLANES] = {0};
-    if (model->kind == QR_RULE_VOTER) {
-        for (uint32_t pair = 0; 2 * pair < rule->choice_planes; pair++) {
-            qr_planes(rule->seed, group, (uint64_t)step, QR_STREAM_PLANE_RULE, pair, choice + 2 * (size_t)pair);
-        }
-    }
+    qr_cpu_draw_choice_planes(rule, group, step, choice);
     uint64_t next[QR_CPU_MAX_PLANES];
     for (int p = 0; p < backend->n_planes; p++) {
         const uint64_t *plane = backend->planes[backend->current][p];
@@ -197,7 +193,15 @@ static void find_reach(const qr_backend *backend, int64_t *back, int64_t *ahead)
     }
 }
 
-/* Words [*from, *to) of the block that can go through the wide kernel: every word that it may read is there. */
+/* True when rows of the lattice are whole vectors, which have a faster kernel. */
+static bool rows_are_vectors(const qr_backend *backend)
+{
+    const qr_network_spec *spec = &backend->network->spec;
+    return spec->dims == 2 && backend->n_planes == 1 && spec->size[0] % (64 * backend->simd->words) == 0;
+}
+
+/* Words [*from, *to) of the block that can go through the wide kernel: every word that it may read is there. By rows,
+ * that holds for all words, but they must begin where vectors of a row do. */
 static void find_wide_words(const qr_backend *backend, qr_cpu_range block, int64_t *from, int64_t *to)
 {
     const qr_network *network = backend->network;
@@ -207,18 +211,24 @@ static void find_wide_words(const qr_backend *backend, qr_cpu_range block, int64
     if (backend->simd == NULL) {
         return;
     }
-    int64_t back = 0;
-    int64_t ahead = 0;
-    find_reach(backend, &back, &ahead);
-    int64_t first = (back - network->before + 63) / 64; /* agents from here on reach back to position 0 at most */
-    int64_t last = (network->view - ahead - network->before) / 64;
-    begin = first > begin ? first : begin;
-    end = last < end ? last : end;
+    int64_t words = backend->simd->words;
+    if (rows_are_vectors(backend)) {
+        int64_t first = network->own.first / 64;
+        begin = (first + begin + words - 1) / words * words - first;
+    } else {
+        int64_t back = 0;
+        int64_t ahead = 0;
+        find_reach(backend, &back, &ahead);
+        int64_t first = (back - network->before + 63) / 64; /* agents from here on reach back to position 0 at most */
+        int64_t last = (network->view - ahead - network->before) / 64;
+        begin = first > begin ? first : begin;
+        end = last < end ? last : end;
+    }
     uint64_t first_group = (uint64_t)network->own.first / 64 + (uint64_t)block.begin / 64;
     uint64_t last_group = (uint64_t)network->own.first / 64 + (uint64_t)block.end / 64;
-    if (end - begin >= backend->simd->words && first_group >> 32 == last_group >> 32) {
+    if (end - begin >= words && first_group >> 32 == last_group >> 32) {
         *from = begin;
-        *to = begin + (end - begin) / backend->simd->words * backend->simd->words;
+        *to = begin + (end - begin) / words * words;
     }
 }
 
@@ -248,6 +258,7 @@ static void update_wide(qr_backend *backend, int64_t from, int64_t to, int64_t s
                           .voter = backend->model->kind == QR_RULE_VOTER,
                           .dims = network->spec.dims,
                           .size = {network->spec.size[0], network->spec.size[1]},
+                          .rows = rows_are_vectors(backend),
                           .n_planes = backend->n_planes,
                           .n_offsets = backend->n_offsets,
                           .offsets = backend->offsets,

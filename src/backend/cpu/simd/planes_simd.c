@@ -271,58 +271,44 @@ QR_INLINE qr_vec add_bits(qr_vec *sum, qr_vec a, qr_vec b)
     return carry;
 }
 
-/* Bits set in n vectors, n below 64: bits are added up in columns first (Harley
- * and Seal), so that few are counted. */
-static int64_t count_ones(const uint64_t *words, int64_t n_vectors)
+/* Bits set in a row of vectors: bits are added up in columns first (Harley and Seal), so that few are counted. */
+typedef struct ones_counter {
+    qr_vec ones;
+    qr_vec twos;
+    qr_vec fours;
+    qr_vec eights; /* how many in each lane */
+    qr_vec rest;   /* the same of bits counted one by one */
+} ones_counter;
+
+QR_INLINE qr_vec ones_in_lanes(qr_vec v)
 {
-    qr_vec ones = qr_vec_all(0);
-    qr_vec twos = ones;
-    qr_vec fours = ones;
-    qr_vec eights = ones;
-    qr_vec tail = ones;
+    return qr_vec_sum_bytes(qr_vec_popcount_bytes(v));
+}
+
+QR_INLINE void count_ones(const uint64_t *words, int64_t n_vectors, ones_counter *counter)
+{
+    ones_counter c = *counter;
     int64_t i = 0;
     for (; i + 8 <= n_vectors; i += 8) {
         const uint64_t *at = words + i * QR_LANES;
-        qr_vec two0 = add_bits(&ones, qr_vec_load(at), qr_vec_load(at + QR_LANES));
-        qr_vec two1 = add_bits(&ones, qr_vec_load(at + 2 * QR_LANES), qr_vec_load(at + 3 * QR_LANES));
-        qr_vec four0 = add_bits(&twos, two0, two1);
-        two0 = add_bits(&ones, qr_vec_load(at + 4 * QR_LANES), qr_vec_load(at + 5 * QR_LANES));
-        two1 = add_bits(&ones, qr_vec_load(at + 6 * QR_LANES), qr_vec_load(at + 7 * QR_LANES));
-        qr_vec four1 = add_bits(&twos, two0, two1);
-        eights += qr_vec_popcount_bytes(add_bits(&fours, four0, four1));
+        qr_vec two0 = add_bits(&c.ones, qr_vec_load(at), qr_vec_load(at + QR_LANES));
+        qr_vec two1 = add_bits(&c.ones, qr_vec_load(at + 2 * QR_LANES), qr_vec_load(at + 3 * QR_LANES));
+        qr_vec four0 = add_bits(&c.twos, two0, two1);
+        two0 = add_bits(&c.ones, qr_vec_load(at + 4 * QR_LANES), qr_vec_load(at + 5 * QR_LANES));
+        two1 = add_bits(&c.ones, qr_vec_load(at + 6 * QR_LANES), qr_vec_load(at + 7 * QR_LANES));
+        qr_vec four1 = add_bits(&c.twos, two0, two1);
+        c.eights += ones_in_lanes(add_bits(&c.fours, four0, four1));
     }
     for (; i < n_vectors; i++) {
-        tail += qr_vec_popcount_bytes(qr_vec_load(words + i * QR_LANES));
+        c.rest += ones_in_lanes(qr_vec_load(words + i * QR_LANES));
     }
-    tail += qr_vec_popcount_bytes(ones) + 2 * qr_vec_popcount_bytes(twos) + 4 * qr_vec_popcount_bytes(fours);
-    return 8 * qr_vec_sum_bytes(eights) + qr_vec_sum_bytes(tail);
+    *counter = c;
 }
 
-/* Adds the votes for all options but the last, whose votes are what is left. */
-QR_INLINE void count_votes(uint64_t *const *planes, int n_planes, uint32_t n_options, int64_t n_vectors,
-                           int64_t *counts)
+static int64_t counted_ones(const ones_counter *c)
 {
-    if (n_options == 2) {
-        counts[0] += n_vectors * 64 * QR_LANES - count_ones(planes[0], n_vectors);
-        return;
-    }
-    qr_vec bytes[QR_SIMD_MAX_OPTIONS];
-    for (uint32_t k = 0; k + 1 < n_options; k++) {
-        bytes[k] = qr_vec_all(0);
-    }
-    for (int64_t i = 0; i < n_vectors * QR_LANES; i += QR_LANES) {
-        for (uint32_t k = 0; k + 1 < n_options; k++) {
-            qr_vec voters = ~qr_vec_all(0);
-            for (int p = 0; p < n_planes; p++) {
-                qr_vec votes = qr_vec_load(planes[p] + i);
-                voters &= (k >> p & 1u) != 0 ? votes : ~votes;
-            }
-            bytes[k] += qr_vec_popcount_bytes(voters);
-        }
-    }
-    for (uint32_t k = 0; k + 1 < n_options; k++) {
-        counts[k] += qr_vec_sum_bytes(bytes[k]);
-    }
+    return 8 * qr_vec_sum(c->eights) + 4 * qr_vec_sum(ones_in_lanes(c->fours)) +
+           2 * qr_vec_sum(ones_in_lanes(c->twos)) + qr_vec_sum(ones_in_lanes(c->ones)) + qr_vec_sum(c->rest);
 }
 
 /* What is the same for all words of a task. Constants in the common cases, so
@@ -336,6 +322,7 @@ typedef struct variant {
     enum shape shape;
     bool aligned;  /* rows are whole words */
     int64_t width; /* of a row, in agents */
+    bool by_rows;  /* rows are whole vectors; qr_plane_task.rows */
 } variant;
 
 /* A task with what its inner loop needs at hand. */
@@ -347,6 +334,29 @@ typedef struct plane_job {
     uint64_t *next[QR_SIMD_MAX_PLANES];
     uint64_t first_group;
 } plane_job;
+
+/* Adds the votes for all options but the last, whose votes are what is left. At most COUNT_AT_ONCE vectors. */
+QR_INLINE void count_votes(const plane_job *job, const variant kind, int64_t from, int64_t n_vectors, int64_t *counts)
+{
+    const uint32_t n_options = kind.n_options;
+    qr_vec bytes[QR_SIMD_MAX_OPTIONS];
+    for (uint32_t k = 0; k + 1 < n_options; k++) {
+        bytes[k] = qr_vec_all(0);
+    }
+    for (int64_t i = from; i < from + n_vectors * QR_LANES; i += QR_LANES) {
+        for (uint32_t k = 0; k + 1 < n_options; k++) {
+            qr_vec voters = ~qr_vec_all(0);
+            for (int p = 0; p < kind.n_planes; p++) {
+                qr_vec votes = qr_vec_load(job->next[p] + i);
+                voters &= (k >> p & 1u) != 0 ? votes : ~votes;
+            }
+            bytes[k] += qr_vec_popcount_bytes(voters);
+        }
+    }
+    for (uint32_t k = 0; k + 1 < n_options; k++) {
+        counts[k] += qr_vec_sum(qr_vec_sum_bytes(bytes[k]));
+    }
+}
 
 /* The votes of the neighbours of a vector's agents; `own` is its place in the
  * plane. */
@@ -371,39 +381,35 @@ QR_INLINE void see_neighbours(const qr_plane_task *task, const variant kind, con
     }
 }
 
-/* The new votes of the vector at word i of the task, from its choice planes. */
-QR_INLINE void advance_vector(const plane_job *job, const variant kind, int64_t i, const qr_vec *choice,
-                              const borders *edges)
+/* The votes that the rule gives a vector of agents, one plane. */
+QR_INLINE qr_vec rule_votes(const variant kind, qr_vec *neighbour, const qr_vec *choice, qr_vec own)
+{
+    return kind.voter ? qr_voter_word(neighbour, choice, kind.n_choice)
+                      : qr_majority_word(neighbour, (uint32_t)kind.n_offsets, own);
+}
+
+/* Stores the new votes of the vector at word i of the task: the rule's, but for agents at rest, zealots and noise. */
+QR_INLINE void store_votes(const plane_job *job, const variant kind, int64_t i, const qr_vec *own, const qr_vec *votes)
 {
     const qr_plane_task *task = job->task;
     const qr_rule *rule = task->rule;
-    const uint64_t group = job->first_group + (uint64_t)i;
-    qr_vec changing = ~qr_vec_all(0);
-    if (!job->plain) {
-        changing = coins(&job->keys, task->step, group, QR_STREAM_PLANE_ACTIVATION, rule->activation);
-        changing = task->frozen != NULL ? changing & ~qr_vec_load(task->frozen + i) : changing;
+    if (job->plain) {
+        for (int p = 0; p < kind.n_planes; p++) {
+            qr_vec_store(job->next[p] + i, votes[p]);
+        }
+        return;
     }
+    const uint64_t group = job->first_group + (uint64_t)i;
+    qr_vec changing = coins(&job->keys, task->step, group, QR_STREAM_PLANE_ACTIVATION, rule->activation);
+    changing = task->frozen != NULL ? changing & ~qr_vec_load(task->frozen + i) : changing;
     qr_vec next[QR_SIMD_MAX_PLANES];
     for (int p = 0; p < kind.n_planes; p++) {
-        qr_vec own = qr_vec_load(job->current[p] + i);
-        qr_vec neighbour[QR_SIMD_MAX_DEGREE];
-        see_neighbours(task, kind, job->current[p] + i, edges, neighbour);
-        qr_vec vote = kind.voter ? qr_voter_word(neighbour, choice, kind.n_choice)
-                                 : qr_majority_word(neighbour, (uint32_t)kind.n_offsets, own);
-        next[p] = job->plain ? vote : own ^ ((own ^ vote) & changing);
+        next[p] = qr_vec_select(own[p], votes[p], changing);
     }
-    if (!job->plain && rule->noise != 0) {
+    if (rule->noise != 0) {
         qr_vec noisy = changing & coins(&job->keys, task->step, group, QR_STREAM_PLANE_NOISE, rule->noise);
         if (qr_vec_any(noisy)) {
-            qr_vec copy[QR_SIMD_MAX_PLANES]; /* so that next itself can stay in
-                                                registers */
-            for (int p = 0; p < kind.n_planes; p++) {
-                copy[p] = next[p];
-            }
-            apply_noise(task, noisy, task->first_agent + 64 * i, copy);
-            for (int p = 0; p < kind.n_planes; p++) {
-                next[p] = copy[p];
-            }
+            apply_noise(task, noisy, task->first_agent + 64 * i, next);
         }
     }
     for (int p = 0; p < kind.n_planes; p++) {
@@ -411,11 +417,25 @@ QR_INLINE void advance_vector(const plane_job *job, const variant kind, int64_t 
     }
 }
 
-/* Advances one vector, or two whose random numbers are drawn in step: one alone would wait for its multiplications. */
-QR_INLINE void advance_vectors(const plane_job *job, const variant kind, int64_t i, const int together,
-                               const borders *edges0, const borders *edges1)
+/* Advances the vector at word i of the task, given its choice planes. */
+QR_INLINE void advance_vector(const plane_job *job, const variant kind, int64_t i, const qr_vec *choice,
+                              const borders *edges)
 {
-    qr_vec choice[VECTORS_TOGETHER][4];
+    qr_vec own[QR_SIMD_MAX_PLANES];
+    qr_vec votes[QR_SIMD_MAX_PLANES];
+    for (int p = 0; p < kind.n_planes; p++) {
+        qr_vec neighbour[QR_SIMD_MAX_DEGREE];
+        own[p] = qr_vec_load(job->current[p] + i);
+        see_neighbours(job->task, kind, job->current[p] + i, edges, neighbour);
+        votes[p] = rule_votes(kind, neighbour, choice, own[p]);
+    }
+    store_votes(job, kind, i, own, votes);
+}
+
+/* The planes that choose the neighbours of one vector, or of two whose random numbers are drawn in step: one alone
+ * would wait for its multiplications. */
+QR_INLINE void draw_choices(const plane_job *job, const variant kind, int64_t i, const int together, qr_vec choice[][4])
+{
     for (uint32_t pair = 0; kind.voter && 2 * pair < kind.n_choice; pair++) {
         qr_vec drawn[VECTORS_TOGETHER][2];
         draw_planes(&job->keys, job->task->step, job->first_group + (uint64_t)i, QR_STREAM_PLANE_RULE, pair, together,
@@ -425,32 +445,115 @@ QR_INLINE void advance_vectors(const plane_job *job, const variant kind, int64_t
             choice[v][2 * pair + 1] = drawn[v][1];
         }
     }
-    advance_vector(job, kind, i, choice[0], edges0);
-    if (together == 2) {
-        advance_vector(job, kind, i + QR_LANES, choice[1], edges1);
+}
+
+/* A row of a lattice seen vector by vector from west to east. Bits move to the next lane as a whole: a word turned by
+ * one bit has every bit in place but one, which stands in the same place of the word beside it. */
+typedef struct row_window {
+    qr_vec own;
+    qr_vec up; /* own, each lane turned by one bit */
+    qr_vec up_before;
+    qr_vec down;
+} row_window;
+
+/* `before` and `at` are the places of two vectors, of which the second is looked at first. */
+QR_INLINE void open_window(row_window *window, const uint64_t *before, const uint64_t *at)
+{
+    window->up_before = qr_vec_turn_up(qr_vec_load(before));
+    window->own = qr_vec_load(at);
+    window->up = qr_vec_turn_up(window->own);
+    window->down = qr_vec_turn_down(window->own);
+}
+
+/* The votes of the agents and of those beside them, then on to the vector at `next`. */
+QR_INLINE void move_window(row_window *window, const uint64_t *next, qr_vec *west, qr_vec *own, qr_vec *east)
+{
+    const qr_vec lowest = qr_vec_all(1);
+    qr_vec following = qr_vec_load(next);
+    qr_vec down = qr_vec_turn_down(following);
+    *west = qr_vec_select(window->up, qr_vec_last_then(window->up_before, window->up), lowest);
+    *east = qr_vec_select(qr_vec_rest_then(window->down, down), window->down, ~qr_vec_all((uint64_t)1 << 63));
+    *own = window->own;
+    window->up_before = window->up;
+    window->up = qr_vec_turn_up(following);
+    window->own = following;
+    window->down = down;
+}
+
+/* The neighbourhood of a vector at `at`; the next one of its row is at `next`. */
+QR_INLINE void see_row(const variant kind, row_window *windows, const uint64_t *at, const uint64_t *next,
+                       qr_vec *neighbour, qr_vec *own)
+{
+    const int64_t row = kind.width / 64;
+    qr_vec *n = neighbour;
+    if (kind.shape == SHAPE_CROSS) {
+        n[0] = qr_vec_load(at - row);
+        move_window(&windows[1], next, &n[1], own, &n[2]);
+        n[3] = qr_vec_load(at + row);
+    } else {
+        move_window(&windows[0], next - row, &n[0], &n[1], &n[2]);
+        move_window(&windows[1], next, &n[3], own, &n[4]);
+        move_window(&windows[2], next + row, &n[5], &n[6], &n[7]);
     }
 }
 
-/* Words [i, end) of rows that are whole pairs of vectors long, as the words here are: borders are known before they are
- * met. */
-QR_INLINE void advance_rows(const plane_job *job, const variant kind, int64_t i, int64_t end, int64_t x)
+/* Advances `together` vectors of a row from word i on; what follows the last of them is at `behind`. */
+QR_INLINE void advance_in_row(const plane_job *job, const variant kind, row_window *windows, int64_t i,
+                              const int together, const uint64_t *behind)
 {
-    enum { BITS = 64 * QR_LANES * VECTORS_TOGETHER };
-    const qr_vec none = qr_vec_all(0);
-    const borders first = {one_bit(0), none, none, none};
-    const borders last = {none, one_bit(64 * QR_LANES - 1), none, none};
-    for (; i < end; i += VECTORS_TOGETHER * QR_LANES) {
-        bool at_last = x + BITS == kind.width;
-        if (x == 0 && at_last) {
-            advance_vectors(job, kind, i, 2, &first, &last);
-        } else if (x == 0) {
-            advance_vectors(job, kind, i, 2, &first, NULL);
-        } else if (at_last) {
-            advance_vectors(job, kind, i, 2, NULL, &last);
-        } else {
-            advance_vectors(job, kind, i, 2, NULL, NULL);
+    qr_vec choice[VECTORS_TOGETHER][4];
+    draw_choices(job, kind, i, together, choice);
+    for (int v = 0; v < together; v++) {
+        const uint64_t *at = job->current[0] + i + v * QR_LANES;
+        qr_vec neighbour[8];
+        qr_vec own;
+        see_row(kind, windows, at, v + 1 < together ? at + QR_LANES : behind, neighbour, &own);
+        qr_vec votes = rule_votes(kind, neighbour, choice[v], own);
+        store_votes(job, kind, i + v * QR_LANES, &own, &votes);
+    }
+}
+
+/* Words [i, end) of a lattice whose rows are whole vectors, as the words here are; the first agent's column is x.
+ * Returns the column behind them. */
+QR_INLINE int64_t advance_rows(const plane_job *job, const variant kind, int64_t i, int64_t end, int64_t x)
+{
+    const int64_t row = kind.width / 64;
+    while (i < end) {
+        const uint64_t *west = job->current[0] + i - x / 64;
+        int64_t here = row - x / 64 < end - i ? row - x / 64 : end - i;
+        int64_t stop = i + here;
+        x += 64 * here;
+        const uint64_t *at = job->current[0] + i;
+        const uint64_t *before = at == west ? west + row - QR_LANES : at - QR_LANES;
+        const uint64_t *behind = x == kind.width ? west : job->current[0] + stop;
+        row_window windows[3];
+        open_window(&windows[1], before, at);
+        if (kind.shape == SHAPE_SQUARE) {
+            open_window(&windows[0], before - row, at - row);
+            open_window(&windows[2], before + row, at + row);
         }
-        x = at_last ? 0 : x + BITS;
+        for (; i + VECTORS_TOGETHER * QR_LANES <= stop; i += VECTORS_TOGETHER * QR_LANES) {
+            const uint64_t *next = job->current[0] + i + VECTORS_TOGETHER * QR_LANES;
+            advance_in_row(job, kind, windows, i, VECTORS_TOGETHER,
+                           i + VECTORS_TOGETHER * QR_LANES == stop ? behind : next);
+        }
+        if (i < stop) {
+            advance_in_row(job, kind, windows, i, 1, behind);
+            i = stop;
+        }
+        x = x == kind.width ? 0 : x;
+    }
+    return x;
+}
+
+/* Advances one vector or two, wherever they are. */
+QR_INLINE void advance_vectors(const plane_job *job, const variant kind, int64_t i, const int together,
+                               const borders *edges)
+{
+    qr_vec choice[VECTORS_TOGETHER][4];
+    draw_choices(job, kind, i, together, choice);
+    for (int v = 0; v < together; v++) {
+        advance_vector(job, kind, i + v * QR_LANES, choice[v], edges);
     }
 }
 
@@ -462,17 +565,17 @@ QR_INLINE place advance_anywhere(const plane_job *job, const variant kind, int64
         int64_t vectors = vectors_inside(task, at, (end - i) / QR_LANES);
         at = move_on(task, at, vectors);
         for (; vectors >= VECTORS_TOGETHER; vectors -= VECTORS_TOGETHER) {
-            advance_vectors(job, kind, i, 2, NULL, NULL);
+            advance_vectors(job, kind, i, VECTORS_TOGETHER, NULL);
             i += VECTORS_TOGETHER * QR_LANES;
         }
         for (; vectors > 0; vectors--) {
-            advance_vectors(job, kind, i, 1, NULL, NULL);
+            advance_vectors(job, kind, i, 1, NULL);
             i += QR_LANES;
         }
         if (i < end) {
             borders edges;
             find_borders(task, at, &edges);
-            advance_vectors(job, kind, i, 1, &edges, NULL);
+            advance_vectors(job, kind, i, 1, &edges);
             at = move_on(task, at, 1);
             i += QR_LANES;
         }
@@ -496,23 +599,24 @@ QR_INLINE void advance(const qr_plane_task *task, const variant kind, int64_t *c
         at.x = task->first_agent % task->size[0];
         at.y = task->first_agent / task->size[0] % task->size[1];
     }
-    const int64_t group = 64 * QR_LANES * VECTORS_TOGETHER;
-    const bool by_rows = kind.aligned && kind.shape == SHAPE_CROSS; /* the square would run out of registers */
-    const bool in_rows = by_rows && kind.width % group == 0 && at.x % group == 0;
+    ones_counter ones;
+    memset(&ones, 0, sizeof ones);
     for (int64_t i = 0; i < task->n_words;) {
         int64_t end = i + COUNT_AT_ONCE * QR_LANES < task->n_words ? i + COUNT_AT_ONCE * QR_LANES : task->n_words;
-        int64_t whole = in_rows ? i + (end - i) / (group / 64) * (group / 64) : i;
-        if (by_rows) {
-            advance_rows(&job, kind, i, whole, at.x);
+        if (kind.by_rows) {
+            at.x = advance_rows(&job, kind, i, end, at.x);
+        } else {
+            at = advance_anywhere(&job, kind, i, end, at);
         }
-        at = move_on(task, at, (whole - i) / QR_LANES);
-        at = advance_anywhere(&job, kind, whole, end, at);
-        uint64_t *done[QR_SIMD_MAX_PLANES];
-        for (int p = 0; p < kind.n_planes; p++) {
-            done[p] = job.next[p] + i;
+        if (kind.n_options == 2) {
+            count_ones(job.next[0] + i, (end - i) / QR_LANES, &ones);
+        } else {
+            count_votes(&job, kind, i, (end - i) / QR_LANES, counts);
         }
-        count_votes(done, kind.n_planes, kind.n_options, (end - i) / QR_LANES, counts);
         i = end;
+    }
+    if (kind.n_options == 2) {
+        counts[0] = 64 * task->n_words - counted_ones(&ones);
     }
 }
 
@@ -528,40 +632,45 @@ void QR_SIMD_NAME(qr_simd_planes)(const qr_plane_task *task, int64_t *counts)
     for (uint32_t k = 0; k < n_options; k++) {
         counts[k] = 0;
     }
-#if defined(QR_SIMD_FEW_VARIANTS) /* compilers take many minutes to instrument all of them */
-    if (task->voter) {
-        advance(task, (variant){true, n_choice, task->n_offsets, n_planes, n_options, SHAPE_ANY, false, width}, counts);
+    if (task->rows && task->voter) {
+        if (cross) {
+            advance(task, (variant){true, 2, 4, 1, 2, SHAPE_CROSS, true, width, true}, counts);
+        } else {
+            advance(task, (variant){true, 3, 8, 1, 2, SHAPE_SQUARE, true, width, true}, counts);
+        }
+    } else if (task->rows) {
+        if (cross) {
+            advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, true, width, true}, counts);
+        } else {
+            advance(task, (variant){false, 0, 8, 1, 2, SHAPE_SQUARE, true, width, true}, counts);
+        }
+    } else if (task->voter) {
+#if !defined(QR_SIMD_FEW_VARIANTS) /* compilers take many minutes to instrument all of them */
+        if (cross && n_options == 2) {
+            advance(task, (variant){true, 2, 4, 1, 2, SHAPE_CROSS, false, width, false}, counts);
+        } else if (square && n_options == 2) {
+            advance(task, (variant){true, 3, 8, 1, 2, SHAPE_SQUARE, false, width, false}, counts);
+        } else if (cross) {
+            advance(task, (variant){true, 2, 4, n_planes, n_options, SHAPE_CROSS, false, width, false}, counts);
+        } else
+#endif
+        {
+            advance(task,
+                    (variant){true, n_choice, task->n_offsets, n_planes, n_options, SHAPE_ANY, false, width, false},
+                    counts);
+        }
     } else if (cross && aligned) {
-        advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, true, width}, counts);
+        advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, true, width, false}, counts);
+#if !defined(QR_SIMD_FEW_VARIANTS)
+    } else if (cross) {
+        advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, false, width, false}, counts);
+    } else if (square) {
+        advance(task, (variant){false, 0, 8, 1, 2, SHAPE_SQUARE, false, width, false}, counts);
+#endif
     } else {
-        advance(task, (variant){false, 0, task->n_offsets, 1, 2, SHAPE_ANY, false, width}, counts);
+        advance(task, (variant){false, 0, task->n_offsets, 1, 2, SHAPE_ANY, false, width, false}, counts);
     }
     (void)square;
-#else
-    if (task->voter && n_options == 2 && cross && aligned) {
-        advance(task, (variant){true, 2, 4, 1, 2, SHAPE_CROSS, true, width}, counts);
-    } else if (task->voter && n_options == 2 && cross) {
-        advance(task, (variant){true, 2, 4, 1, 2, SHAPE_CROSS, false, width}, counts);
-    } else if (task->voter && n_options == 2 && square && aligned) {
-        advance(task, (variant){true, 3, 8, 1, 2, SHAPE_SQUARE, true, width}, counts);
-    } else if (task->voter && n_options == 2 && square) {
-        advance(task, (variant){true, 3, 8, 1, 2, SHAPE_SQUARE, false, width}, counts);
-    } else if (task->voter && cross) {
-        advance(task, (variant){true, 2, 4, n_planes, n_options, SHAPE_CROSS, false, width}, counts);
-    } else if (task->voter) {
-        advance(task, (variant){true, n_choice, task->n_offsets, n_planes, n_options, SHAPE_ANY, false, width}, counts);
-    } else if (cross && aligned) {
-        advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, true, width}, counts);
-    } else if (cross) {
-        advance(task, (variant){false, 0, 4, 1, 2, SHAPE_CROSS, false, width}, counts);
-    } else if (square && aligned) {
-        advance(task, (variant){false, 0, 8, 1, 2, SHAPE_SQUARE, true, width}, counts);
-    } else if (square) {
-        advance(task, (variant){false, 0, 8, 1, 2, SHAPE_SQUARE, false, width}, counts);
-    } else {
-        advance(task, (variant){false, 0, task->n_offsets, 1, 2, SHAPE_ANY, false, width}, counts);
-    }
-#endif
     int64_t last = 64 * task->n_words;
     for (uint32_t k = 0; k + 1 < n_options; k++) {
         last -= counts[k];

@@ -27,6 +27,8 @@ typedef struct qr_plane_task {
     bool voter; /* else majority of two options */
     int dims;
     int64_t size[2]; /* x and y */
+    bool rows; /* two dimensions, two options, and rows are whole vectors, as the words of the task are: then only the
+                  rows of these agents and those beside them are read, and one vector on either side in the same row */
     int n_planes;
     int n_offsets;
     const qr_cpu_offset *offsets;

@@ -100,6 +100,55 @@ QR_INLINE qr_vec qr_vec_most(qr_vec a, qr_vec b, qr_vec c)
 #endif
 }
 
+/* Bits of b where mask is set, else of a. */
+QR_INLINE qr_vec qr_vec_select(qr_vec a, qr_vec b, qr_vec mask)
+{
+#if QR_SIMD_BYTES == 64 && defined(__AVX512F__)
+    return (qr_vec)_mm512_ternarylogic_epi64((__m512i)mask, (__m512i)b, (__m512i)a, 0xca);
+#else
+    return a ^ ((a ^ b) & mask);
+#endif
+}
+
+/* Each lane turned by one bit, towards the highest or the lowest. */
+QR_INLINE qr_vec qr_vec_turn_up(qr_vec v)
+{
+#if QR_SIMD_BYTES == 64 && defined(__AVX512F__)
+    return (qr_vec)_mm512_rol_epi64((__m512i)v, 1);
+#else
+    return v << 1 | v >> 63;
+#endif
+}
+
+QR_INLINE qr_vec qr_vec_turn_down(qr_vec v)
+{
+#if QR_SIMD_BYTES == 64 && defined(__AVX512F__)
+    return (qr_vec)_mm512_ror_epi64((__m512i)v, 1);
+#else
+    return v >> 1 | v << 63;
+#endif
+}
+
+/* The last lane of a, then all of b but its last. */
+QR_INLINE qr_vec qr_vec_last_then(qr_vec a, qr_vec b)
+{
+#if QR_SIMD_BYTES == 64
+    return __builtin_shufflevector(a, b, 7, 8, 9, 10, 11, 12, 13, 14);
+#else
+    return __builtin_shufflevector(a, b, 3, 4, 5, 6);
+#endif
+}
+
+/* All of a but its first lane, then the first of b. */
+QR_INLINE qr_vec qr_vec_rest_then(qr_vec a, qr_vec b)
+{
+#if QR_SIMD_BYTES == 64
+    return __builtin_shufflevector(a, b, 1, 2, 3, 4, 5, 6, 7, 8);
+#else
+    return __builtin_shufflevector(a, b, 1, 2, 3, 4);
+#endif
+}
+
 /* Bits set, as eight counts a lane. */
 QR_INLINE qr_vec qr_vec_popcount_bytes(qr_vec v)
 {
@@ -108,13 +157,24 @@ QR_INLINE qr_vec qr_vec_popcount_bytes(qr_vec v)
     return (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fu;
 }
 
-/* Sum of all bytes. */
-QR_INLINE int64_t qr_vec_sum_bytes(qr_vec v)
+/* Sum of the bytes of each lane, which must stay below 256. */
+QR_INLINE qr_vec qr_vec_sum_bytes(qr_vec v)
+{
+#if QR_SIMD_BYTES == 64 && defined(__AVX512BW__)
+    return (qr_vec)_mm512_sad_epu8((__m512i)v, _mm512_setzero_si512());
+#elif QR_SIMD_BYTES == 32 && defined(__AVX2__)
+    return (qr_vec)_mm256_sad_epu8((__m256i)v, _mm256_setzero_si256());
+#else
+    return v * 0x0101010101010101u >> 56;
+#endif
+}
+
+/* Sum of all lanes. */
+QR_INLINE int64_t qr_vec_sum(qr_vec v)
 {
     uint64_t sum = 0;
-    v = (v & 0x00ff00ff00ff00ffu) + (v >> 8 & 0x00ff00ff00ff00ffu);
     for (int i = 0; i < QR_LANES; i++) {
-        sum += v[i] * 0x0001000100010001u >> 48;
+        sum += v[i];
     }
     return (int64_t)sum;
 }

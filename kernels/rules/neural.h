@@ -32,6 +32,22 @@ typedef struct qr_neural {
     const float *bv;           /* [K] */
 } qr_neural;
 
+/* A float in [-1, 1) from 24 random bits. */
+QR_FN float qr_signed_unit(uint32_t random)
+{
+    return (float)((int32_t)(random >> 8) - (1 << 23)) * 0x1p-23f;
+}
+
+/* An agent's first state, uniform in +-scale. x: [state_dim]. */
+QR_FN void qr_neural_initial(uint64_t seed, float scale, uint32_t state_dim, uint64_t agent, float *x)
+{
+    qr_draws draws;
+    qr_draws_begin(&draws, seed, agent, 0, QR_STREAM_INITIAL_STATE);
+    for (uint32_t d = 0; d < state_dim; d++) {
+        x[d] = scale * qr_signed_unit(qr_draws_next32(&draws));
+    }
+}
+
 /* The share of the first layer that is the same for all agents: base[h] = b1[h] + sum_k W1[h][k] global[k]. */
 QR_FN void qr_neural_global(const qr_neural *net, const float *global_shares, float *base)
 {

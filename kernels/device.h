@@ -1,0 +1,144 @@
+/* What the host side of the CUDA backend and its kernels agree on: the layout of a part in device memory, the control
+ * block, and the launchers. Plain C; included by C and by CUDA sources.
+ *
+ * Votes lie in a view (network/network.h) twice, current and next, in one of two layouts:
+ *
+ * - packed: 2^packing votes to a byte, vote v of view position p at bits (p mod 2^packing) * (8 >> packing) of byte
+ *   p >> packing;
+ * - planes: bit p mod 64 of word p / 64 of plane b is bit b of the vote of view position p.
+ *
+ * `before` is a multiple of 64, so own agents start at a whole word in both. */
+#ifndef QR_DEVICE_H
+#define QR_DEVICE_H
+
+#include "consensus.h"
+#include "lattice.h"
+#include "rules/neural.h"
+#include "rules/rule.h"
+
+#include <cuda_runtime_api.h>
+
+enum {
+    QR_DEVICE_MAX_PLANES = 4,
+    QR_DEVICE_OPTIONS = QR_RULE_MAX_OPTIONS,
+    QR_DEVICE_GROUP = 64, /* agents that share their bit planes */
+    QR_DEVICE_ROWS = 1024 /* steps that the ring of rows holds */
+};
+
+/* How a rule is stepped. */
+typedef enum qr_device_form { QR_FORM_PACKED, QR_FORM_PLANES, QR_FORM_NEURAL } qr_device_form;
+
+/* Where a lattice's neighbours are for agents away from borders. dx and dy: which border changes that (dy: three
+ * dimensions only). */
+typedef struct qr_device_offset {
+    int64_t distance;
+    int32_t dx;
+    int32_t dy;
+} qr_device_offset;
+
+/* Written by kernels, read and written by the host between launches. Everything that changes from step to step. */
+typedef struct qr_control {
+    int64_t step;              /* last step taken */
+    int64_t limit;             /* the last one to take */
+    int64_t rows_from;         /* step `rows_from + 1` goes to row 0 */
+    uint32_t current;          /* which of the two buffers holds the votes */
+    uint32_t stop_at_decision; /* 0 or 1 */
+    uint32_t stopped;          /* kernels return at once */
+    uint32_t ticket;           /* blocks that are through with this update */
+    qr_consensus consensus;
+    int64_t votes[QR_DEVICE_OPTIONS]; /* of all agents after `step` */
+    /* Of this part after the update in progress; leaders packed (qr_leader_pack). Zero between steps. */
+    unsigned long long part_votes[QR_DEVICE_OPTIONS];
+    unsigned long long part_leader[QR_DEVICE_OPTIONS];
+} qr_control;
+
+/* Everything that stays. Passed to kernels by value; pointers are device addresses. */
+typedef struct qr_part {
+    qr_rule rule;
+    int32_t kind; /* qr_rule_kind */
+    int32_t form; /* qr_device_form */
+    int32_t sweeps;
+    int32_t complete;
+    uint32_t packing;
+    int32_t n_planes;
+    int32_t n_offsets; /* lattices of two and three dimensions, and planes on a ring */
+    qr_device_offset offset[64];
+    const int64_t *distance; /* [n_offsets] the same distances alone */
+    qr_lattice lattice;
+    int64_t first; /* global id of own agent 0 */
+    int64_t count; /* own agents */
+    int64_t before;
+    int64_t view;
+    const int64_t *row; /* lists: [count + 1] */
+    const uint32_t *neighbour;
+    uint8_t *packed[2]; /* the same buffer twice for sweeps */
+    uint64_t *plane[2][QR_DEVICE_MAX_PLANES];
+    const uint64_t *frozen;      /* a bit per own agent, or NULL */
+    float *state;                /* [count][state_dim], or NULL */
+    qr_neural neural;            /* weights in device memory */
+    const float *packed_weights; /* in the order the kernel reads them */
+    float *base;                 /* neural: [hidden], the same for all agents of a step */
+    qr_control *control;
+    int64_t *row_votes;      /* [QR_DEVICE_ROWS][n_options] */
+    uint64_t *row_leaders;   /* [QR_DEVICE_ROWS] */
+    const int64_t *gathered; /* [n_parts][2][n_options] votes and packed leaders of all parts, where these are many */
+    int32_t n_parts;
+    int32_t decides; /* 1: the last block of an update decides; 0: somebody sums over parts first */
+} qr_part;
+
+/* A stretch of votes copied inside a view, or between a view and a message. Positions in votes; `first` numbers the
+ * votes of all copies of a list through. */
+typedef struct qr_copy {
+    int64_t from;
+    int64_t to;
+    int64_t count;
+    int64_t first;
+} qr_copy;
+
+/* Which of the two sides of a copy is a view. A message holds its votes one byte each. */
+typedef enum qr_copy_kind { QR_COPY_WITHIN, QR_COPY_OUT, QR_COPY_IN } qr_copy_kind;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Launchers only enqueue; errors show in cudaGetLastError. All work goes to `stream`. */
+
+/* One step, or one colour of a sweep, of the whole part; counts into control->part_votes and part_leader with the last
+ * colour. With part->decides the step is then taken to its end. */
+void qr_launch_update(const qr_part *part, int colour, int last_colour, cudaStream_t stream);
+
+/* Counts the current votes into part_votes and part_leader. */
+void qr_launch_count(const qr_part *part, cudaStream_t stream);
+
+/* Sums part->gathered, decides, appends a row, moves on to the next step. */
+void qr_launch_decide(const qr_part *part, cudaStream_t stream);
+
+/* part_votes and part_leader to out: [2][n_options]; zeroes them for the next step. Nothing once stopped. */
+void qr_launch_hand_in(const qr_part *part, int64_t *out, cudaStream_t stream);
+
+/* Votes of a list of copies, n_votes in all. Nothing once control->stopped. */
+void qr_launch_copy(const qr_part *part, qr_copy_kind kind, const qr_copy *copies, int64_t n_copies, int64_t n_votes,
+                    uint8_t *message, cudaStream_t stream);
+
+/* Own votes first .. first + count - 1, a byte each, into and out of the current buffer. */
+void qr_launch_store(const qr_part *part, int64_t first, int64_t count, const uint8_t *votes, cudaStream_t stream);
+void qr_launch_load(const qr_part *part, int64_t first, int64_t count, uint8_t *votes, cudaStream_t stream);
+
+/* Initial states of all own agents, uniform in +-scale. */
+void qr_launch_initial_state(const qr_part *part, float scale, cudaStream_t stream);
+
+/* Pieces of qr_launch_update, one per form. */
+void qr_launch_packed(const qr_part *part, int colour, int last_colour, cudaStream_t stream);
+void qr_launch_planes(const qr_part *part, cudaStream_t stream);
+void qr_launch_neural(const qr_part *part, cudaStream_t stream);
+
+/* Floats of qr_part.packed_weights for a network, and that order made from the plain one. */
+int64_t qr_neural_packed_count(const qr_neural *net);
+void qr_neural_pack(const qr_neural *net, float *packed);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

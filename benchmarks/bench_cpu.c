@@ -169,7 +169,6 @@ static qr_status run_case(const bench_case *bench, const qr_simd *simd, int repe
     if (qr_network_is_lattice(spec.kind)) {
         seen.uniform_degree = spec.dims == 1 ? spec.degree : qr_lattice_degree(&spec);
         seen.max_degree = seen.uniform_degree;
-        seen.colours = true;
     }
     status = qr_model_create(deck, &seen, NULL, &model);
     if (status != QR_OK) {

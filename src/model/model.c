@@ -73,12 +73,48 @@ static qr_status find_rule(const qr_deck *deck, qr_rule_kind *out)
     return qr_deck_complain(deck, "model.rule", "no rule '%s'; `quorate models` lists them", deck->model.rule);
 }
 
+static qr_status check_probability(const qr_deck *deck, const char *key, double p)
+{
+    if (p > 0.0 && qr_threshold32(p) == 0) {
+        return qr_deck_complain(deck, key,
+                                "%g would count as 0, for probabilities are multiples of 2^-32; the least above 0 is "
+                                "%.3g",
+                                p, 0x1p-32);
+    }
+    return QR_OK;
+}
+
+static qr_status check_zealots(const qr_deck *deck, int64_t n_agents)
+{
+    int64_t sum = 0;
+    for (int64_t k = 0; k < deck->model.zealots.n; k++) {
+        sum += deck->model.zealots.values[k]; /* 256 times 10^12 at most */
+    }
+    if (sum > n_agents) {
+        return qr_deck_complain(deck, "model.zealots", "%lld zealots in all, but there are only %lld agents",
+                                (long long)sum, (long long)n_agents);
+    }
+    return QR_OK;
+}
+
 qr_status qr_model_check(const qr_deck *deck, qr_rule_kind *out)
 {
     qr_rule_kind kind = QR_RULE_VOTER;
     qr_status status = find_rule(deck, &kind);
     if (status == QR_OK) {
         status = check_foreign_keys(deck, kind);
+    }
+    if (status == QR_OK) {
+        status = check_probability(deck, "run.activation", deck->run.activation);
+    }
+    if (status == QR_OK) {
+        status = check_probability(deck, "model.noise", deck->model.noise);
+    }
+    if (status == QR_OK) {
+        status = check_probability(deck, "model.epsilon", deck->model.epsilon);
+    }
+    if (status == QR_OK && deck->agents.count > 0) {
+        status = check_zealots(deck, deck->agents.count);
     }
     if (status != QR_OK) {
         return status;
@@ -125,12 +161,6 @@ int64_t qr_model_weight_count(const qr_deck *deck)
     return h * (2 * k + d) + h + d * h + d + k * d + k;
 }
 
-/* A float in [-1, 1) from 24 random bits. */
-static float signed_unit(uint32_t random)
-{
-    return (float)((int32_t)(random >> 8) - (1 << 23)) * 0x1p-23f;
-}
-
 /* Uniform with standard deviation scale / sqrt(columns), so that a unit's input does not grow with its fan-in. */
 static void seed_matrix(float *out, int64_t rows, int64_t columns, float scale, qr_draws *draws)
 {
@@ -139,7 +169,7 @@ static void seed_matrix(float *out, int64_t rows, int64_t columns, float scale, 
         if (draws->next == QR_DRAWS_MAX) { /* numbers would come again: go on with those of the next "agent" */
             qr_draws_begin(draws, draws->key, draws->agent + 1, 0, QR_STREAM_WEIGHTS);
         }
-        out[i] = width * signed_unit(qr_draws_next32(draws));
+        out[i] = width * qr_signed_unit(qr_draws_next32(draws));
     }
 }
 
@@ -235,22 +265,17 @@ static void set_rule(const qr_deck *deck, const qr_model_network *network, qr_mo
 
 /* Zealots take the first places of the permutation, option by option; shares fill the rest exactly, what rounding
  * leaves going to the options with the largest remainders (lowest first). */
-static qr_status set_start(const qr_deck *deck, const qr_model_network *network, qr_model *model)
+static void set_start(const qr_deck *deck, const qr_model_network *network, qr_model *model)
 {
     int64_t n_options = deck->agents.options;
     model->initial = (qr_initial)deck->agents.initial;
     model->places = qr_permutation_make((uint64_t)network->n_agents, model->rule.seed);
     for (int64_t k = 0; k < n_options; k++) {
-        int64_t here = k < deck->model.zealots.n ? deck->model.zealots.values[k] : 0;
-        if (here > network->n_agents - model->zealots) {
-            return qr_deck_complain(deck, "model.zealots", "more zealots than the %lld agents",
-                                    (long long)network->n_agents);
-        }
-        model->zealots += here;
+        model->zealots += k < deck->model.zealots.n ? deck->model.zealots.values[k] : 0;
         model->zealot_end[k] = model->zealots;
     }
     if (model->initial != QR_INITIAL_SHARES) {
-        return QR_OK;
+        return;
     }
     int64_t rest = network->n_agents - model->zealots;
     double sum = 0.0;
@@ -279,7 +304,6 @@ static qr_status set_start(const qr_deck *deck, const qr_model_network *network,
         end += count[k];
         model->share_end[k] = end;
     }
-    return QR_OK;
 }
 
 qr_status qr_model_create(const qr_deck *deck, const qr_model_network *network, const float *weights, qr_model **out)
@@ -290,25 +314,19 @@ qr_status qr_model_create(const qr_deck *deck, const qr_model_network *network, 
         return status;
     }
     status = qr_model_check(deck, &model->kind);
+    if (status == QR_OK) {
+        status = check_zealots(deck, network->n_agents); /* of an edge list, which no deck could know */
+    }
     if (status != QR_OK) {
         goto fail;
     }
     set_rule(deck, network, model);
-    status = set_start(deck, network, model);
-    if (status != QR_OK) {
-        goto fail;
-    }
+    set_start(deck, network, model);
     if (model->kind == QR_RULE_NEURAL) {
         status = create_neural(deck, weights, model);
     } else if (model->kind == QR_RULE_POTTS) {
         model->sweeps = true;
-        if (!network->colours) {
-            status = qr_deck_complain(deck, "network.kind",
-                                      "potts sweeps independent colours, which rings and lattices have; "
-                                      "use ring, lattice2d or lattice3d");
-        } else {
-            status = create_boltzmann(deck, network->max_degree, model);
-        }
+        status = create_boltzmann(deck, network->max_degree, model);
     }
     if (status != QR_OK) {
         goto fail;
@@ -367,9 +385,5 @@ void qr_model_initial_votes(const qr_model *model, int64_t first, int64_t count,
 
 void qr_model_initial_state(const qr_model *model, int64_t agent, float *x)
 {
-    qr_draws draws;
-    qr_draws_begin(&draws, model->rule.seed, (uint64_t)agent, 0, QR_STREAM_INITIAL_STATE);
-    for (int64_t d = 0; d < model->state_dim; d++) {
-        x[d] = model->state_scale * signed_unit(qr_draws_next32(&draws));
-    }
+    qr_neural_initial(model->rule.seed, model->state_scale, (uint32_t)model->state_dim, (uint64_t)agent, x);
 }

@@ -32,7 +32,6 @@ typedef struct qr_model_network {
     int64_t n_agents;
     int64_t max_degree;     /* over all agents of the job; 0 for complete networks */
     int64_t uniform_degree; /* every agent has this many neighbours by lattice offsets; 0 otherwise */
-    bool colours;           /* the network can be swept in independent colours */
 } qr_model_network;
 
 typedef struct qr_model {
@@ -55,7 +54,8 @@ typedef struct qr_model {
 const qr_rule_info *qr_rule_info_of(qr_rule_kind kind);
 
 /* The rule that the deck names; QR_USAGE with the nearest name otherwise, or when keys of other rules are set, or when
- * the keys of this rule contradict each other. Everything that can be checked without the network is checked here. */
+ * the keys of this rule contradict each other, or when a probability is so small that it would count as 0. Everything
+ * that can be checked without the network is checked here; the number of agents too, where agents.count is known. */
 qr_status qr_model_check(const qr_deck *deck, qr_rule_kind *out);
 
 /* Number of float32 in a neural model's weights: W1, b1, W2, b2, Wv, bv one after another. 0 for other rules. */

@@ -1,3 +1,4 @@
+#include "run/describe.h"
 #include "run/simulation.h"
 
 #include "base/log.h"
@@ -21,13 +22,8 @@ static qr_status plan(qr_simulation *simulation)
         }
         simulation->spec.mean_degree = (double)simulation->facts.degree_sum / (double)simulation->spec.n_agents;
     }
-    qr_model_network described = {.n_agents = simulation->spec.n_agents,
-                                  .max_degree = 1,
-                                  .colours = qr_network_is_lattice(simulation->spec.kind)};
-    if (qr_network_is_lattice(simulation->spec.kind) && simulation->spec.periodic) {
-        described.uniform_degree =
-            simulation->spec.kind == QR_NETWORK_RING ? simulation->spec.degree : qr_lattice_degree(&simulation->spec);
-    }
+    /* No rule of a network of lists needs its largest degree to say how much memory it takes. */
+    qr_model_network described = qr_describe_network(&simulation->spec, 0);
     qr_model *model = NULL;
     status = qr_comm_agree(comm->world, qr_model_create(simulation->deck, &described, NULL, &model));
     if (status == QR_OK && comm->me.role == QR_ROLE_COMPUTE && comm->me.part == 0) {

@@ -1,4 +1,5 @@
 /* From a deck to a backend that is ready to step. */
+#include "run/describe.h"
 #include "run/simulation.h"
 
 #include "base/log.h"
@@ -69,14 +70,11 @@ static qr_status make_used_text(qr_simulation *simulation)
 static qr_status check_deck(qr_deck *deck, qr_network_spec *spec, qr_rule_kind *rule)
 {
     qr_status status = qr_network_spec_from_deck(deck, spec);
-    if (status == QR_OK) {
-        status = qr_model_check(deck, rule);
-    }
     if (status == QR_OK && spec->n_agents > 0 && deck->agents.count == 0) {
         deck->agents.count = spec->n_agents;
         qr_deck_mark_derived(deck, "agents.count");
     }
-    return status;
+    return status == QR_OK ? qr_model_check(deck, rule) : status;
 }
 
 qr_status qr_simulation_check(qr_simulation *simulation)
@@ -111,17 +109,6 @@ qr_status qr_check_deck(const qr_run_options *options, char **text)
     qr_deck_destroy(simulation.deck);
     free(deck_text);
     return status;
-}
-
-/* What the model is told about the network, from the specification and, for lists, the largest degree anywhere. */
-static qr_model_network describe_network(const qr_network_spec *spec, int64_t max_degree)
-{
-    bool lattice = qr_network_is_lattice(spec->kind);
-    int64_t degree = spec->kind == QR_NETWORK_RING ? spec->degree : qr_lattice_degree(spec);
-    return (qr_model_network){.n_agents = spec->n_agents,
-                              .max_degree = lattice ? degree : max_degree,
-                              .uniform_degree = lattice && spec->periodic ? degree : 0,
-                              .colours = lattice};
 }
 
 static qr_status build_network(qr_simulation *simulation)
@@ -186,7 +173,7 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
 {
     double at = qr_now_s();
     int64_t max_degree = gather_facts(simulation);
-    qr_model_network described = describe_network(&simulation->spec, max_degree);
+    qr_model_network described = qr_describe_network(&simulation->spec, max_degree);
     qr_status status = qr_model_create(simulation->deck, &described, weights, &simulation->model);
     status = qr_comm_agree(simulation->comm->compute, status);
     if (status != QR_OK) {

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "io/io.h"
 #include "network_parts.h"
+#include "run/describe.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,16 +53,11 @@ static qr_status build_networks(crowd *c, const crowd_setup *setup)
 
 static qr_status create_model(crowd *c)
 {
-    bool lattice = qr_network_is_lattice(c->spec.kind);
-    int64_t degree = c->spec.kind == QR_NETWORK_RING ? c->spec.degree : qr_lattice_degree(&c->spec);
-    int64_t max_degree = lattice ? degree : 0;
-    for (int p = 0; p < c->n_parts && !lattice; p++) {
+    int64_t max_degree = 0;
+    for (int p = 0; p < c->n_parts; p++) {
         max_degree = c->network[p]->max_degree > max_degree ? c->network[p]->max_degree : max_degree;
     }
-    qr_model_network seen = {.n_agents = c->spec.n_agents,
-                             .max_degree = max_degree,
-                             .uniform_degree = lattice && c->spec.periodic ? degree : 0,
-                             .colours = lattice};
+    qr_model_network seen = qr_describe_network(&c->spec, max_degree);
     float *weights = NULL;
     qr_status status = QR_OK;
     if (qr_model_weight_count(c->deck) > 0 && c->deck->model.weights[0] != '\0') {

@@ -19,8 +19,8 @@ static void probabilities_become_nearest_thresholds(void **state)
     static const struct {
         const char *probability;
         uint64_t threshold;
-    } cases[] = {{"1", UINT64_C(1) << 32},    {"0.5", UINT64_C(1) << 31},   {"0.1", 429496730}, {"1e-9", 4},
-                 {"0.999999999", 4294967292}, {"2.3283064365386963e-10", 1}};
+    } cases[] = {{"1", UINT64_C(1) << 32},    {"0.5", UINT64_C(1) << 31},    {"0.1", 429496730},           {"1e-9", 4},
+                 {"0.999999999", 4294967292}, {"2.3283064365386963e-10", 1}, {"1.1641532182693482e-10", 1}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *p = cases[i].probability;
         crowd *c = crowd_make("run: {activation: %s}\noutput: {directory: none}\nagents: {count: 10}\n"
@@ -323,7 +323,10 @@ static void wrong_models_are_refused(void **state)
         {"model: {rule: potts, zealots: [0, 1]}", "no zealots"},
         {"model: {rule: potts}", "use ring, lattice2d or lattice3d"},
         {"model: {rule: potts}\nnetwork: {kind: random_regular, degree: 4}", "use ring, lattice2d or lattice3d"},
-        {"model: {rule: voter, zealots: [60, 41]}", "more zealots than the 100 agents"},
+        {"model: {rule: voter, zealots: [60, 41]}", "101 zealots in all, but there are only 100 agents"},
+        {"run: {activation: 1.1641532182693480e-10}", "run.activation: 1.16415e-10 would count as 0"},
+        {"model: {noise: 1.1641532182693480e-10}", "model.noise: 1.16415e-10 would count as 0"},
+        {"model: {rule: q_voter, epsilon: 1.1641532182693480e-10}", "model.epsilon: 1.16415e-10 would count as 0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[512];
@@ -336,6 +339,26 @@ static void wrong_models_are_refused(void **state)
             fail_msg("%s: '%s' should say '%s'", cases[i].deck, qr_error_message(), cases[i].message);
         }
     }
+}
+
+/* A deck with an edge list does not say how many agents there are. */
+static void zealots_are_held_against_the_network(void **state)
+{
+    (void)state;
+    static const char text[] = "model: {zealots: [4, 3]}\nnetwork: {kind: edge_list, file: x.txt}\n";
+    qr_deck *deck = NULL;
+    qr_model *model = NULL;
+    qr_rule_kind rule = QR_RULE_POTTS;
+    assert_int_equal(qr_deck_parse("test", text, strlen(text), NULL, 0, &deck), QR_OK);
+    assert_int_equal(qr_model_check(deck, &rule), QR_OK);
+    qr_model_network seen = {.n_agents = 6};
+    assert_int_equal(qr_model_create(deck, &seen, NULL, &model), QR_USAGE);
+    assert_null(model);
+    assert_string_equal(qr_error_message(), "test:1:18: model.zealots: 7 zealots in all, but there are only 6 agents");
+    seen.n_agents = 7;
+    assert_int_equal(qr_model_create(deck, &seen, NULL, &model), QR_OK);
+    qr_model_destroy(model);
+    qr_deck_destroy(deck);
 }
 
 int main(void)
@@ -353,6 +376,7 @@ int main(void)
                                        cmocka_unit_test(large_networks_do_not_repeat_their_weights),
                                        cmocka_unit_test(given_weights_are_taken_as_they_are),
                                        cmocka_unit_test(first_states_are_uniform),
-                                       cmocka_unit_test(wrong_models_are_refused)};
+                                       cmocka_unit_test(wrong_models_are_refused),
+                                       cmocka_unit_test(zealots_are_held_against_the_network)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,7 +64,7 @@ qr_edge_exchange qr_comm_edge_exchange(qr_comm *comm);
 
 /* From world rank 0 to every compute rank: its share of `items` (elements of item_bytes, grouped by part,
  * counts[n_parts]). Collective over the world; items and counts are read on rank 0 only. On compute ranks *mine is
- * malloc'd. */
+ * malloc'd, once all ranks have the memory they need; on others it stays as it was. */
 qr_status qr_comm_scatter(qr_comm *comm, const void *items, const int64_t *counts, size_t item_bytes, void **mine,
                           int64_t *n_mine);
 

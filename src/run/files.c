@@ -89,7 +89,9 @@ qr_status qr_simulation_read_edges(qr_simulation *simulation, qr_edge **mine, in
         simulation->spec.n_agents = simulation->facts.agents;
         void *share = NULL;
         status = qr_comm_scatter(comm, arcs, counts, sizeof(qr_edge), &share, n_mine);
-        *mine = share;
+        if (status == QR_OK) {
+            *mine = share;
+        }
     }
     qr_edge_table_clear(&table);
     free(arcs);
@@ -118,7 +120,9 @@ qr_status qr_simulation_read_initial(qr_simulation *simulation, uint8_t **mine)
         void *share = NULL;
         int64_t n = 0;
         status = qr_comm_scatter(comm, votes, counts, 1, &share, &n);
-        *mine = share;
+        if (status == QR_OK) {
+            *mine = share;
+        }
     }
     free(votes);
     free(counts);

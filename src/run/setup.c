@@ -120,6 +120,7 @@ static qr_status build_network(qr_simulation *simulation)
     if (simulation->spec.kind == QR_NETWORK_EDGE_LIST) {
         status = qr_simulation_read_edges(simulation, &edges, &n_edges);
         if (status != QR_OK) {
+            free(edges);
             return status;
         }
     }

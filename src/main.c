@@ -6,6 +6,7 @@
 #include "quorate_version.h"
 #include "run/run.h"
 
+#include <errno.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,19 @@ static int fail(qr_status status)
 {
     qr_failure("%s", qr_error_message());
     return qr_status_exit_code(status);
+}
+
+/* The exit code, given that of the command: what was said must also have been written. */
+static int close_output(int code)
+{
+    bool lost = ferror(stdout) != 0;
+    errno = 0;
+    lost = fflush(stdout) != 0 || lost; /* of what failed before, nobody kept the cause */
+    if (!lost) {
+        return code;
+    }
+    qr_failure("standard output could not be written%s%s", errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
+    return code != 0 ? code : qr_status_exit_code(QR_DATA);
 }
 
 /* DECK and options of run and check, in any order. */
@@ -111,13 +125,12 @@ static int command_run(const qr_run_options *options)
     if (status != QR_OK && outcome.speaks) {
         (void)fail(status);
     }
-    (void)fflush(stdout);
     if (outcome.must_abort) {
-        MPI_Abort(MPI_COMM_WORLD, code);
+        MPI_Abort(MPI_COMM_WORLD, close_output(code));
     }
     MPI_Finalize();
     if (outcome.exit_fast) {
-        _exit(code);
+        _exit(close_output(code));
     }
     return code;
 }
@@ -188,5 +201,5 @@ int main(int argc, char **argv)
     }
     int code = dispatch(argc, argv, overrides);
     free(overrides);
-    return code;
+    return close_output(code);
 }

@@ -13,6 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* How long a rank that has nothing to say gives another one to say why the job ends. */
+enum { ABORT_AFTER_S = 5 };
+
 static const char usage[] = "usage: quorate run DECK [--set key=value]... [--dry-run] [--quiet]\n"
                             "       quorate check DECK [--set key=value]...\n"
                             "       quorate keys [PREFIX]\n"
@@ -126,6 +129,9 @@ static int command_run(const qr_run_options *options)
         (void)fail(status);
     }
     if (outcome.must_abort) {
+        if (!outcome.speaks) { /* the rank that does ends the job when it has spoken */
+            (void)sleep(ABORT_AFTER_S);
+        }
         MPI_Abort(MPI_COMM_WORLD, close_output(code));
     }
     MPI_Finalize();

@@ -147,16 +147,16 @@ qr_status qr_results_finish(qr_simulation *simulation)
     if (!results->attached) {
         return QR_OK;
     }
-    if (results->queue.lost) { /* no second wait for who did not answer the first */
-        return qr_error(QR_ENVIRONMENT, "the I/O server no longer answers");
-    }
     qr_status status = submit_series(results);
-    qr_job flush = {.kind = QR_JOB_FLUSH, .slot = QR_NO_SLOT};
-    qr_job finish = {.kind = QR_JOB_FINISH, .slot = QR_NO_SLOT};
-    qr_status next = submit(results, &flush);
-    status = status == QR_OK ? next : status;
-    next = submit(results, &finish);
-    status = status == QR_OK ? next : status;
-    next = qr_queue_drain(&results->queue, results->timeout_s);
-    return status == QR_OK ? next : status;
+    qr_job jobs[] = {{.kind = QR_JOB_FLUSH, .slot = QR_NO_SLOT}, {.kind = QR_JOB_FINISH, .slot = QR_NO_SLOT}};
+    /* After a failure too, for the server waits for the last job; but no second wait for one that does not answer. */
+    for (size_t i = 0; i < sizeof jobs / sizeof jobs[0] && !results->queue.lost; i++) {
+        qr_status next = submit(results, &jobs[i]);
+        status = status == QR_OK ? next : status;
+    }
+    if (!results->queue.lost) {
+        qr_status next = qr_queue_drain(&results->queue, results->timeout_s);
+        status = status == QR_OK ? next : status;
+    }
+    return status;
 }

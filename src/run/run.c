@@ -52,6 +52,14 @@ static void print_decision(const qr_simulation *simulation)
     qr_result("state hash: %s", simulation->state_hash);
 }
 
+/* Whether any compute rank's I/O server no longer answers. Collective over compute. */
+static bool server_is_lost(const qr_simulation *simulation)
+{
+    int lost = simulation->results.queue.lost ? 1 : 0;
+    MPI_Allreduce(MPI_IN_PLACE, &lost, 1, MPI_INT, MPI_MAX, simulation->comm->compute);
+    return lost != 0;
+}
+
 /* A compute rank from the first file to the last. Failures are agreed on among the compute ranks at every stage. */
 static qr_status compute(qr_simulation *simulation)
 {
@@ -84,15 +92,20 @@ static qr_status compute(qr_simulation *simulation)
     }
     char message[QR_MESSAGE_BYTES];
     (void)snprintf(message, sizeof message, "%s", qr_error_message());
-    qr_status finished = qr_results_finish(simulation);
+    qr_status finished = QR_OK;
+    simulation->must_abort = server_is_lost(simulation);
+    if (!simulation->must_abort) { /* no second wait for who did not answer the first */
+        finished = qr_results_finish(simulation);
+        simulation->must_abort = server_is_lost(simulation);
+    }
     (void)qr_timer_lap(&simulation->timers, QR_PHASE_FINISH, at);
-    simulation->must_abort = simulation->results.queue.lost;
+    simulation->silent = simulation->must_abort && !root;
     if (status == QR_OK) {
         status = finished;
     } else {
         (void)qr_error(status, "%s", message);
     }
-    return simulation->must_abort ? status : qr_comm_agree(group, status);
+    return qr_comm_agree(group, status);
 }
 
 static qr_status serve_and_step(qr_simulation *simulation)
@@ -160,7 +173,7 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
         }
     }
     if (simulation.must_abort) {
-        outcome->speaks = true;
+        outcome->speaks = !simulation.silent;
         outcome->must_abort = true;
         return status;
     }

@@ -52,6 +52,7 @@ typedef struct qr_simulation {
     int n_server_queues;
     qr_io_totals io_totals;
     bool must_abort;    /* another rank no longer answers: an orderly end would wait for it for ever */
+    bool silent;        /* must_abort, and another rank says why */
     MPI_Win window;     /* shared memory of the queues; MPI_WIN_NULL with a thread */
     void *queue_memory; /* the same with a thread */
 } qr_simulation;

@@ -75,6 +75,10 @@ typedef struct qr_io_server qr_io_server;
  * overwrite is set; QR_ENVIRONMENT otherwise. Writes no file. Called once for the job, by server 0, before the run. */
 qr_status qr_io_check_directory(const char *directory, bool overwrite);
 
+/* What qr_io_check_directory would find, with the nearest parent that is there where the directory would be made: makes
+ * and writes nothing. */
+qr_status qr_io_probe_directory(const char *directory, bool overwrite);
+
 /* A server for n_queues producers (consumer ends, already created). Opens files when the first QR_JOB_OPEN arrives. */
 qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int n_queues, qr_io_server **out);
 
@@ -100,7 +104,8 @@ qr_status qr_io_thread_join(qr_io_thread *thread, qr_io_totals *totals);
 qr_status qr_io_info(const char *path);
 
 /* Reads the votes an HDF5 file holds: /votes of shape (N) or (S, N), of which the last row. *votes [n_agents] is
- * malloc'd. QR_USAGE when shape, type or a vote does not fit, QR_DATA when the file is damaged. */
+ * malloc'd; where `votes` is NULL they are checked and not kept. QR_USAGE when shape, type or a vote does not fit,
+ * QR_DATA when the file is damaged. */
 qr_status qr_io_read_votes(const char *path, int64_t n_agents, int64_t n_options, uint8_t **votes);
 
 /* Reads float32 datasets W1 (H, 2K + D), b1 (H), W2 (D, H), b2 (D), Wv (K, D), bv (K) into out, one after another in

@@ -108,7 +108,9 @@ qr_status qr_io_read_votes(const char *path, int64_t n_agents, int64_t n_options
     }
     status = open_dataset(file, path, "votes", H5T_INTEGER, &d);
     status = status != QR_OK ? status : check_votes_shape(&d, path, n_agents);
-    status = status != QR_OK ? status : qr_allocate((size_t)n_agents, 1, "initial votes", (void **)&read);
+    if (status == QR_OK && votes != NULL) {
+        status = qr_allocate((size_t)n_agents, 1, "initial votes", (void **)&read);
+    }
     status = status != QR_OK ? status : qr_allocate(PIECE, sizeof *piece, "initial votes", (void **)&piece);
     for (int64_t first = 0; status == QR_OK && first < n_agents; first += PIECE) {
         int64_t n = n_agents - first < PIECE ? n_agents - first : PIECE;
@@ -117,7 +119,7 @@ qr_status qr_io_read_votes(const char *path, int64_t n_agents, int64_t n_options
             if (piece[i] < 0 || piece[i] >= n_options) {
                 status = qr_error(QR_USAGE, "%s: agent %" PRId64 " votes %" PRId64 ", but options are 0 to %" PRId64,
                                   path, first + i, piece[i], n_options - 1);
-            } else {
+            } else if (read != NULL) {
                 read[first + i] = (uint8_t)piece[i];
             }
         }
@@ -129,7 +131,9 @@ qr_status qr_io_read_votes(const char *path, int64_t n_agents, int64_t n_options
         free(read);
         return status;
     }
-    *votes = read;
+    if (votes != NULL) {
+        *votes = read;
+    }
     return QR_OK;
 }
 

@@ -78,15 +78,10 @@ static qr_status make_directories(const char *directory)
     return status;
 }
 
-qr_status qr_io_check_directory(const char *directory, bool overwrite)
+/* A directory that is there: whether a run may write its results into it. */
+static qr_status check_directory(const char *directory, bool overwrite)
 {
-    if (directory == NULL || directory[0] == '\0') {
-        return qr_error(QR_ENVIRONMENT, "output.directory is empty");
-    }
-    qr_status status = make_directories(directory);
-    if (status != QR_OK) {
-        return status;
-    }
+    qr_status status = QR_OK;
     struct stat info;
     if (stat(directory, &info) != 0) {
         return qr_error(QR_ENVIRONMENT, "%s: cannot be used for results: %s", directory, strerror(errno));
@@ -116,6 +111,72 @@ qr_status qr_io_check_directory(const char *directory, bool overwrite)
     }
     closedir(listing);
     return status;
+}
+
+static qr_status check_name(const char *directory)
+{
+    return directory == NULL || directory[0] == '\0' ? qr_error(QR_ENVIRONMENT, "output.directory is empty") : QR_OK;
+}
+
+qr_status qr_io_check_directory(const char *directory, bool overwrite)
+{
+    qr_status status = check_name(directory);
+    status = status != QR_OK ? status : make_directories(directory);
+    return status != QR_OK ? status : check_directory(directory, overwrite);
+}
+
+/* Cuts the last part off a path; "." is what is left of a plain name. */
+static void cut_last_part(char *path)
+{
+    size_t n = strlen(path);
+    while (n > 0 && path[n - 1] == '/') {
+        n--;
+    }
+    while (n > 0 && path[n - 1] != '/') {
+        n--;
+    }
+    if (n == 0) {
+        path[n++] = '.';
+    }
+    path[n] = '\0';
+}
+
+/* Whether mkdir -p would get from the nearest parent that is there to the directory, which is not. */
+static qr_status probe_parents(const char *directory)
+{
+    struct stat info;
+    char *path = strdup(directory);
+    if (path == NULL) {
+        return qr_error_memory(strlen(directory), "a path");
+    }
+    do {
+        cut_last_part(path);
+        errno = 0;
+    } while (stat(path, &info) != 0 && errno == ENOENT && strcmp(path, ".") != 0);
+    if (errno == 0 && !S_ISDIR(info.st_mode)) {
+        errno = ENOTDIR;
+    }
+    bool usable = errno == 0 && access(path, W_OK | X_OK) == 0;
+    int error = errno;
+    free(path);
+    return usable
+               ? QR_OK
+               : qr_error(QR_ENVIRONMENT, "%s: the results directory cannot be made: %s", directory, strerror(error));
+}
+
+qr_status qr_io_probe_directory(const char *directory, bool overwrite)
+{
+    struct stat info;
+    qr_status status = check_name(directory);
+    if (status != QR_OK) {
+        return status;
+    }
+    if (lstat(directory, &info) == 0) { /* or a link to nothing, which cannot be made into a directory */
+        return check_directory(directory, overwrite);
+    }
+    return errno == ENOENT
+               ? probe_parents(directory)
+               : qr_error(QR_ENVIRONMENT, "%s: the results directory cannot be made: %s", directory, strerror(errno));
 }
 
 static qr_status remove_file(const char *directory, const char *name)

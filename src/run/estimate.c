@@ -1,14 +1,9 @@
-/* How much memory a run needs, before it takes any. */
+/* About how much memory a run needs, before it takes any: small buffers are left out. */
 #include "run/simulation.h"
 
 #include "base/log.h"
 
 #include <string.h>
-
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* Length of a part's view: own agents and the halo, at most as long as the network can make it. */
 static int64_t view_estimate(const qr_network_spec *spec, int64_t n_own)
@@ -16,7 +11,7 @@ static int64_t view_estimate(const qr_network_spec *spec, int64_t n_own)
     int64_t rest = spec->n_agents - n_own;
     switch (spec->kind) {
     case QR_NETWORK_COMPLETE: return n_own;
-    case QR_NETWORK_RING: return n_own + min64(spec->degree + 64, rest + spec->degree + 64);
+    case QR_NETWORK_RING: return n_own + qr_min64(spec->degree + 64, rest + spec->degree + 64);
     case QR_NETWORK_LATTICE2D: return n_own + 4 * spec->size[0] + 64; /* Moore corners wrap inside rows */
     case QR_NETWORK_LATTICE3D: return n_own + 4 * spec->size[0] * spec->size[1] + 64;
     case QR_NETWORK_RANDOM_REGULAR:
@@ -74,10 +69,9 @@ void qr_warn_of_memory(const qr_simulation *simulation, const qr_model *model)
     int64_t have = qr_machine_memory();
     int64_t need = node_need(simulation, model);
     if (have > 0 && need > have && is_first_on_node(simulation->comm)) {
-        qr_warning(
-            "the agents of node %d need %.1f GiB, its memory is %.1f GiB; use more nodes, or a smaller agents.count, "
-            "model.state_dim or network degree",
-            simulation->comm->me.node, gib(need), gib(have));
+        qr_warning("the agents of node %d need about %.1f GiB, its memory is %.1f GiB; use more nodes, or a smaller "
+                   "agents.count, model.state_dim or network degree",
+                   simulation->comm->me.node, gib(need), gib(have));
     }
 }
 
@@ -92,10 +86,10 @@ void qr_print_plan(const qr_simulation *simulation, const qr_model *model)
         qr_range range = qr_partition_range(simulation->spec.n_agents, comm->n_parts, part);
         int64_t bytes = qr_estimate_part_bytes(simulation, model, part);
         total += bytes;
-        qr_info("  compute rank %d on node %d: agents %lld to %lld, %.3f GiB", part,
+        qr_info("  compute rank %d on node %d: agents %lld to %lld, about %.3f GiB", part,
                 comm->all[comm->world_of_part[part]].node, (long long)range.first,
                 (long long)(range.first + range.count - 1), gib(bytes));
     }
-    qr_info("  all compute ranks: %.3f GiB, %.2f bytes an agent; this machine has %.1f GiB", gib(total),
+    qr_info("  all compute ranks: about %.3f GiB, %.2f bytes an agent; this machine has %.1f GiB", gib(total),
             (double)total / (double)simulation->spec.n_agents, gib(qr_machine_memory()));
 }

@@ -1,38 +1,9 @@
-#include "run/describe.h"
 #include "run/simulation.h"
 
 #include "base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* A dry run validates the deck, reads the edge list if there is one, and says how much memory would be needed. Files of
- * weights and first votes and the results directory are not looked at. */
-static qr_status plan(qr_simulation *simulation)
-{
-    qr_comm *comm = simulation->comm;
-    qr_status status = QR_OK;
-    if (simulation->spec.kind == QR_NETWORK_EDGE_LIST) {
-        qr_edge *edges = NULL;
-        int64_t n_edges = 0;
-        status = qr_simulation_read_edges(simulation, &edges, &n_edges);
-        free(edges);
-        if (status != QR_OK) {
-            return status;
-        }
-        simulation->spec.mean_degree = (double)simulation->facts.degree_sum / (double)simulation->spec.n_agents;
-    }
-    /* No rule of a network of lists needs its largest degree to say how much memory it takes. */
-    qr_model_network described = qr_describe_network(&simulation->spec, 0);
-    qr_model *model = NULL;
-    status = qr_comm_agree(comm->world, qr_model_create(simulation->deck, &described, NULL, &model));
-    if (status == QR_OK && comm->me.role == QR_ROLE_COMPUTE && comm->me.part == 0) {
-        qr_print_plan(simulation, model);
-        qr_info("dry run: the deck is valid; nothing was written");
-    }
-    qr_model_destroy(model);
-    return status;
-}
 
 static void print_decision(const qr_simulation *simulation)
 {
@@ -147,7 +118,7 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
         qr_log_configure(simulation.comm->me.part == 0, options->quiet);
     }
     if (status == QR_OK && options->dry_run) {
-        status = plan(&simulation);
+        status = qr_simulation_plan(&simulation);
         qr_simulation_clear(&simulation);
         return status;
     }

@@ -12,6 +12,11 @@
 #include "queue/queue.h"
 #include "run/run.h"
 
+static inline int64_t qr_min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* A compute rank's side of the results: its queue to the I/O server, and rows not handed over yet. */
 typedef struct qr_results {
     qr_queue queue;
@@ -62,6 +67,9 @@ qr_status qr_simulation_read_deck(qr_simulation *simulation);
 qr_status qr_simulation_check(qr_simulation *simulation);
 qr_status qr_simulation_build(qr_simulation *simulation);
 void qr_simulation_clear(qr_simulation *simulation);
+
+/* plan.c: a dry run. Collective over the world. */
+qr_status qr_simulation_plan(qr_simulation *simulation);
 
 /* files.c: what comes from files, read by world rank 0 and handed to the parts that need it. Collective over the world.
  */

@@ -18,11 +18,6 @@ typedef struct hasher {
     float *states;  /* [PIECE][state_dim] */
 } hasher;
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Own agents [begin, end) (global ids) as votes (pass 0) or states (pass 1), in pieces: hashed here, or sent to
  * `owner`. */
 static qr_status own_share(hasher *h, int pass, int64_t begin, int64_t end, int owner)
@@ -32,7 +27,7 @@ static qr_status own_share(hasher *h, int pass, int64_t begin, int64_t end, int 
     int64_t dim = simulation->model->state_dim;
     qr_status status = QR_OK;
     for (int64_t at = begin; at < end; at += PIECE) { /* also after a failure: the owner waits for every piece */
-        int64_t n = min64(PIECE, end - at);
+        int64_t n = qr_min64(PIECE, end - at);
         size_t bytes = pass == 0 ? (size_t)n : (size_t)(n * dim) * sizeof(float);
         void *data = pass == 0 ? (void *)h->votes : (void *)h->states;
         qr_status got = pass == 0 ? simulation->ops->read_votes(simulation->backend, at - first, n, h->votes)
@@ -57,9 +52,9 @@ static void foreign_share(hasher *h, int pass, int64_t begin, int64_t end)
     while (begin < end) {
         int owner = qr_partition_owner(n_agents, n_parts, begin);
         qr_range range = qr_partition_range(n_agents, n_parts, owner);
-        int64_t stop = min64(end, range.first + range.count);
-        for (; begin < stop; begin += min64(PIECE, stop - begin)) {
-            int64_t n = min64(PIECE, stop - begin);
+        int64_t stop = qr_min64(end, range.first + range.count);
+        for (; begin < stop; begin += qr_min64(PIECE, stop - begin)) {
+            int64_t n = qr_min64(PIECE, stop - begin);
             size_t bytes = pass == 0 ? (size_t)n : (size_t)(n * dim) * sizeof(float);
             void *data = pass == 0 ? (void *)h->votes : (void *)h->states;
             MPI_Recv(data, (int)bytes, MPI_BYTE, owner, TAG_HASH, simulation->comm->compute, MPI_STATUS_IGNORE);
@@ -81,17 +76,17 @@ static qr_status hash_blocks(hasher *h, XXH128_canonical_t *digests)
         int64_t start = first_block - HASH_BLOCK;
         int owner = qr_partition_owner(simulation->spec.n_agents, simulation->comm->n_parts, start);
         for (int pass = 0; pass < passes; pass++) {
-            qr_status sent = own_share(h, pass, own.first, min64(end, first_block), owner);
+            qr_status sent = own_share(h, pass, own.first, qr_min64(end, first_block), owner);
             status = status == QR_OK ? sent : status;
         }
     }
     for (int64_t block = first_block; block < end; block += HASH_BLOCK) {
-        int64_t block_end = min64(block + HASH_BLOCK, simulation->spec.n_agents);
+        int64_t block_end = qr_min64(block + HASH_BLOCK, simulation->spec.n_agents);
         (void)XXH3_128bits_reset(h->state);
         for (int pass = 0; pass < passes; pass++) {
-            qr_status hashed = own_share(h, pass, block, min64(block_end, end), -1);
+            qr_status hashed = own_share(h, pass, block, qr_min64(block_end, end), -1);
             status = status == QR_OK ? hashed : status;
-            foreign_share(h, pass, min64(block_end, end), block_end);
+            foreign_share(h, pass, qr_min64(block_end, end), block_end);
         }
         XXH128_canonicalFromHash(&digests[(block - first_block) / HASH_BLOCK], XXH3_128bits_digest(h->state));
     }

@@ -33,7 +33,8 @@ static const char help[] =
     "  info    what a result file or directory holds, and whether it can be read\n"
     "\n"
     "  --set key=value  overrides a value of the deck, for instance --set run.seed=8\n"
-    "  --dry-run        validate, say what each rank would need, stop\n"
+    "  --dry-run        check the deck, the files it names and the results directory, say what memory each rank would\n"
+    "                   need, stop\n"
     "  --quiet          only the decision and the state hash\n"
     "\n"
     "Exit codes: 0 done, 2 wrong usage or deck, 3 the machine lacks something, 4 data or I/O failure.\n";

@@ -46,10 +46,10 @@ def wait(job: subprocess.Popen, seconds: float, until) -> bool:
 
 
 def main() -> int:
-    Path = os.path.join("out", "snapshots.h5")
+    snapshots = os.path.join("out", "snapshots.h5")
     command = ["mpirun", "-n", "5", "--oversubscribe", "--bind-to", "none", QUORATE, "run", "deck.yml"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as job:
-        if not wait(job, PATIENCE_S, lambda: os.path.exists(Path) or job.poll() is not None):
+        if not wait(job, PATIENCE_S, lambda: os.path.exists(snapshots) or job.poll() is not None):
             sys.exit("FAILED: the job does not begin")
         os.kill(ranks_of(job)[0], signal.SIGSTOP)  # world rank 0 is the I/O rank; all four others are served by it
         if not wait(job, PATIENCE_S, lambda: job.poll() is not None):

@@ -61,10 +61,33 @@ QR_FN uint32_t qr_majority_halve(QR_WORD *word, uint32_t n)
     return n / 2u;
 }
 
+/* The same written out for five words and for nine, which compilers then keep in registers. */
+QR_FN QR_WORD qr_majority_of_5(QR_WORD a, QR_WORD b, QR_WORD c, QR_WORD d, QR_WORD e)
+{
+    QR_WORD sum = QR_WORD_ODD(a, b, c);
+    return QR_WORD_MOST(QR_WORD_MOST(a, b, c), QR_WORD_MOST(sum, d, e), QR_WORD_ODD(sum, d, e));
+}
+
+QR_FN QR_WORD qr_majority_of_9(const QR_WORD *word, QR_WORD last)
+{
+    QR_WORD sum0 = QR_WORD_ODD(word[0], word[1], word[2]);
+    QR_WORD sum1 = QR_WORD_ODD(word[3], word[4], word[5]);
+    QR_WORD sum2 = QR_WORD_ODD(word[6], word[7], last);
+    return qr_majority_of_5(QR_WORD_MOST(word[0], word[1], word[2]), QR_WORD_MOST(word[3], word[4], word[5]),
+                            QR_WORD_MOST(word[6], word[7], last), QR_WORD_MOST(sum0, sum1, sum2),
+                            QR_WORD_ODD(sum0, sum1, sum2));
+}
+
 /* The same for two options and 64 agents a word, all neighbours, 1 <= degree <= 26. Where the degree is even, the own
  * vote, which decides ties, makes it odd. */
 QR_FN QR_WORD qr_majority_word(const QR_WORD *neighbour, uint32_t degree, QR_WORD own)
 {
+    if (degree == 4u) {
+        return qr_majority_of_5(neighbour[0], neighbour[1], neighbour[2], neighbour[3], own);
+    }
+    if (degree == 8u) {
+        return qr_majority_of_9(neighbour, own);
+    }
     QR_WORD word[QR_MAJORITY_MAX_WORDS];
     for (uint32_t j = 0; j < degree; j++) {
         word[j] = neighbour[j];

@@ -132,7 +132,9 @@ QR_INLINE qr_vec qr_vec_turn_down(qr_vec v)
 /* The last lane of a, then all of b but its last. */
 QR_INLINE qr_vec qr_vec_last_then(qr_vec a, qr_vec b)
 {
-#if QR_SIMD_BYTES == 64
+#if QR_SIMD_BYTES == 64 && defined(__AVX512F__) /* compilers would load a table of places */
+    return (qr_vec)_mm512_alignr_epi64((__m512i)b, (__m512i)a, 7);
+#elif QR_SIMD_BYTES == 64
     return __builtin_shufflevector(a, b, 7, 8, 9, 10, 11, 12, 13, 14);
 #else
     return __builtin_shufflevector(a, b, 3, 4, 5, 6);
@@ -142,7 +144,9 @@ QR_INLINE qr_vec qr_vec_last_then(qr_vec a, qr_vec b)
 /* All of a but its first lane, then the first of b. */
 QR_INLINE qr_vec qr_vec_rest_then(qr_vec a, qr_vec b)
 {
-#if QR_SIMD_BYTES == 64
+#if QR_SIMD_BYTES == 64 && defined(__AVX512F__)
+    return (qr_vec)_mm512_alignr_epi64((__m512i)b, (__m512i)a, 1);
+#elif QR_SIMD_BYTES == 64
     return __builtin_shufflevector(a, b, 1, 2, 3, 4, 5, 6, 7, 8);
 #else
     return __builtin_shufflevector(a, b, 1, 2, 3, 4);

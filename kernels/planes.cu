@@ -1,0 +1,128 @@
+/* Bit planes: voter (degree a power of two) and majority (two options, all neighbours) on periodic lattices and rings,
+ * 64 agents a word. Any lattice word by word. */
+#include "planes_word.cuh"
+
+/* A thread a word, threads stride upwards. */
+typedef struct words_task {
+    qr_plane_keys keys;
+    int64_t n_words;
+    int64_t step_x; /* by how much a thread moves on: columns, */
+    int64_t step_y; /* and rows within a layer */
+} words_task;
+
+template <bool VOTER, int DEGREE, int PLANES>
+static __global__ void __launch_bounds__(QR_PLANES_THREADS)
+    update_words(const __grid_constant__ qr_part part, const __grid_constant__ words_task task)
+{
+    __shared__ qr_block_tally block;
+    if (part.control->stopped) {
+        return;
+    }
+    const uint32_t n_options = part.rule.n_options;
+    const int64_t width = part.lattice.size[0];
+    const int64_t height = part.lattice.size[1];
+    qr_plane_buffers buffers;
+    qr_plane_tally tally = {};
+    uint32_t seen = 0;
+    int64_t x = 0;
+    int64_t y = 0;
+    int64_t word = (int64_t)blockIdx.x * QR_PLANES_THREADS + threadIdx.x;
+    qr_open_buffers(&part, &buffers);
+    qr_tally_clear(&block, n_options);
+    if (part.lattice.dims > 1) {
+        (void)qr_divide(qr_divide(part.first + word * QR_DEVICE_GROUP, width, &x), height, &y);
+    }
+    for (; word - threadIdx.x % 32u < task.n_words; word += (int64_t)gridDim.x * QR_PLANES_THREADS) {
+        const int64_t index = word * QR_DEVICE_GROUP;
+        uint64_t votes[PLANES] = {};
+        uint64_t valid = 0;
+        if (word < task.n_words) {
+            valid = qr_bit_range(0, part.count - index);
+            qr_update_word<VOTER, DEGREE, PLANES>(&part, &task.keys, &buffers, index, valid, x, y, votes);
+            qr_count_word<PLANES>(votes, valid, n_options, &tally);
+        }
+        __syncwarp();
+        qr_note_leaders<PLANES, 1>(votes, &valid, part.first + index, n_options, &seen, &block);
+        x += task.step_x;
+        y += task.step_y;
+        if (x >= width) {
+            x -= width;
+            y++;
+        }
+        y -= y >= height ? height : 0;
+    }
+    qr_add_up<PLANES>(&tally, n_options, &block);
+    qr_tally_finish(&part, &block);
+}
+
+/* Blocks that fit on the device at once. */
+static int64_t resident_blocks(const void *kernel)
+{
+    int device = 0;
+    int processors = 1;
+    int per_processor = 1;
+    (void)cudaGetDevice(&device);
+    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    (void)cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, QR_PLANES_THREADS, 0);
+    return (int64_t)processors * (per_processor > 0 ? per_processor : 1);
+}
+
+template <bool VOTER, int DEGREE, int PLANES> static void launch_words(const qr_part *part, cudaStream_t stream)
+{
+    words_task task;
+    qr_plane_keys_set(&task.keys, part->rule.seed);
+    task.n_words = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
+    int64_t resident = resident_blocks((const void *)update_words<VOTER, DEGREE, PLANES>);
+    int64_t blocks = (task.n_words + QR_PLANES_THREADS - 1) / QR_PLANES_THREADS;
+    blocks = blocks < 1 ? 1 : blocks > resident ? resident : blocks;
+    int64_t rows = 0;
+    task.step_x = 0;
+    task.step_y = 0;
+    if (part->lattice.dims > 1) {
+        rows = qr_divide(blocks * QR_PLANES_THREADS * QR_DEVICE_GROUP, part->lattice.size[0], &task.step_x);
+        (void)qr_divide(rows, part->lattice.size[1], &task.step_y);
+    }
+    update_words<VOTER, DEGREE, PLANES><<<(unsigned)blocks, QR_PLANES_THREADS, 0, stream>>>(*part, task);
+}
+
+template <int DEGREE> static void launch_voter_words(const qr_part *part, cudaStream_t stream)
+{
+    if (part->n_planes == 1) {
+        launch_words<true, DEGREE, 1>(part, stream);
+    } else {
+        launch_words<true, DEGREE, QR_DEVICE_MAX_PLANES>(part, stream);
+    }
+}
+
+static void launch_any(const qr_part *part, cudaStream_t stream)
+{
+    if (part->rule.choice_planes > 0) {
+        switch (part->n_offsets) {
+        case 2: launch_voter_words<2>(part, stream); break;
+        case 4: launch_voter_words<4>(part, stream); break;
+        case 8: launch_voter_words<8>(part, stream); break;
+        default: launch_voter_words<16>(part, stream); break;
+        }
+        return;
+    }
+    switch (part->n_offsets) {
+    case 2: launch_words<false, 2, 1>(part, stream); break;
+    case 4: launch_words<false, 4, 1>(part, stream); break;
+    case 6: launch_words<false, 6, 1>(part, stream); break;
+    case 8: launch_words<false, 8, 1>(part, stream); break;
+    case 10: launch_words<false, 10, 1>(part, stream); break;
+    case 12: launch_words<false, 12, 1>(part, stream); break;
+    case 14: launch_words<false, 14, 1>(part, stream); break;
+    case 16: launch_words<false, 16, 1>(part, stream); break;
+    case 18: launch_words<false, 18, 1>(part, stream); break;
+    case 20: launch_words<false, 20, 1>(part, stream); break;
+    case 22: launch_words<false, 22, 1>(part, stream); break;
+    case 24: launch_words<false, 24, 1>(part, stream); break;
+    default: launch_words<false, 26, 1>(part, stream); break;
+    }
+}
+
+extern "C" void qr_launch_planes(const qr_part *part, cudaStream_t stream)
+{
+    launch_any(part, stream);
+}

@@ -269,13 +269,54 @@ static void merge(qr_tally *into, const qr_tally *from, uint32_t n_options)
     }
 }
 
+/* What is done to every block. */
+typedef struct pass {
+    bool update; /* else count only */
+    int64_t step;
+    int colour;
+    const qr_tally *before;
+} pass;
+
+static void do_block(qr_backend *backend, const pass *task, qr_cpu_range block, qr_cpu_scratch *scratch,
+                     qr_tally *tally)
+{
+    if (!task->update && backend->n_planes > 0) {
+        qr_cpu_planes_count(backend, block, tally);
+    } else if (!task->update) {
+        qr_cpu_bytes_count(backend, block, tally);
+    } else if (backend->n_planes > 0) {
+        qr_cpu_planes_block(backend, block, task->step, tally);
+    } else if (backend->state != NULL) {
+        qr_cpu_neural_block(backend, block, task->step, task->before, scratch, tally);
+    } else {
+        qr_cpu_bytes_block(backend, block, task->step, task->colour, task->before, scratch, tally);
+    }
+}
+
+/* Agents to a block. Bit planes take a block a thread: small lattices are stepped in microseconds, of which the start
+ * of a block is a good part. */
+static int64_t block_length(const qr_backend *backend)
+{
+    if (backend->n_planes == 0) {
+        return QR_CPU_BLOCK;
+    }
+    int64_t each = backend->network->own.count / backend->threads + 1;
+    return (each + QR_CPU_PLANES_BLOCK - 1) / QR_CPU_PLANES_BLOCK * QR_CPU_PLANES_BLOCK;
+}
+
 /* Every block of own agents, spread over the threads in contiguous ranges. */
-static void for_all_blocks(qr_backend *backend, bool update, int64_t step, int colour, const qr_tally *before,
-                           qr_tally *out)
+static void for_all_blocks(qr_backend *backend, const pass *task, qr_tally *out)
 {
     int64_t count = backend->network->own.count;
-    int64_t length = backend->n_planes > 0 ? QR_CPU_PLANES_BLOCK : QR_CPU_BLOCK;
+    int64_t length = block_length(backend);
     memset(out, 0, sizeof *out);
+    if (backend->threads == 1) { /* spares the start of a parallel region */
+        for (int64_t begin = 0; begin < count; begin += length) {
+            qr_cpu_range block = {begin, begin + length < count ? begin + length : count};
+            do_block(backend, task, block, &backend->scratch[0], out);
+        }
+        return;
+    }
 #pragma omp parallel num_threads(backend->threads)
     {
         qr_tally mine;
@@ -284,19 +325,7 @@ static void for_all_blocks(qr_backend *backend, bool update, int64_t step, int c
 #pragma omp for schedule(static)
         for (int64_t begin = 0; begin < count; begin += length) {
             qr_cpu_range block = {begin, begin + length < count ? begin + length : count};
-            if (!update) {
-                if (backend->n_planes > 0) {
-                    qr_cpu_planes_count(backend, block, &mine);
-                } else {
-                    qr_cpu_bytes_count(backend, block, &mine);
-                }
-            } else if (backend->n_planes > 0) {
-                qr_cpu_planes_block(backend, block, step, &mine);
-            } else if (backend->state != NULL) {
-                qr_cpu_neural_block(backend, block, step, before, scratch, &mine);
-            } else {
-                qr_cpu_bytes_block(backend, block, step, colour, before, scratch, &mine);
-            }
+            do_block(backend, task, block, scratch, &mine);
         }
 #pragma omp critical
         merge(out, &mine, backend->model->rule.n_options);
@@ -305,7 +334,8 @@ static void for_all_blocks(qr_backend *backend, bool update, int64_t step, int c
 
 static qr_status cpu_count(qr_backend *backend, qr_tally *out)
 {
-    for_all_blocks(backend, false, 0, 0, NULL, out);
+    const pass task = {.update = false};
+    for_all_blocks(backend, &task, out);
     return QR_OK;
 }
 
@@ -314,7 +344,8 @@ static qr_status cpu_update(qr_backend *backend, int64_t step, int colour, const
     if (backend->state != NULL) {
         qr_cpu_neural_before_step(backend, before);
     }
-    for_all_blocks(backend, true, step, colour, before, out);
+    const pass task = {.update = true, .step = step, .colour = colour, .before = before};
+    for_all_blocks(backend, &task, out);
     if (!backend->model->sweeps) {
         backend->current = 1 - backend->current;
     }

@@ -18,6 +18,10 @@ qr_permutation qr_permutation_make(uint64_t n, uint64_t key);
 uint64_t qr_permutation_apply(const qr_permutation *permutation, uint64_t i);
 uint64_t qr_permutation_invert(const qr_permutation *permutation, uint64_t i);
 
+/* The images of first .. first + count - 1, as above; several walks at a time, of which one alone would wait for its
+ * multiplications. */
+void qr_permutation_apply_row(const qr_permutation *permutation, uint64_t first, int64_t count, uint64_t *images);
+
 /* A well-mixed 64-bit function of x (the finaliser of splitmix64, Steele, Lea and Flood 2014). */
 uint64_t qr_mix64(uint64_t x);
 

@@ -347,13 +347,14 @@ void qr_model_destroy(qr_model *model)
     }
 }
 
-static uint8_t option_at(const int64_t *end, int64_t place)
+/* How many of the first ends are not above the place: without a branch, as places are random. */
+static uint8_t option_at(const qr_model *model, const int64_t *end, int64_t place)
 {
-    int k = 0;
-    while (place >= end[k]) {
-        k++;
+    unsigned option = 0;
+    for (uint32_t k = 0; k + 1 < model->rule.n_options; k++) {
+        option += place >= end[k] ? 1u : 0u;
     }
-    return (uint8_t)k;
+    return (uint8_t)option;
 }
 
 void qr_model_initial_votes(const qr_model *model, int64_t first, int64_t count, const uint8_t *file_votes,
@@ -363,16 +364,20 @@ void qr_model_initial_votes(const qr_model *model, int64_t first, int64_t count,
         memset(frozen, 0, (size_t)((count + 63) / 64) * sizeof *frozen);
     }
     bool needs_place = model->zealots > 0 || model->initial == QR_INITIAL_SHARES;
+    uint64_t places[64];
     for (int64_t i = 0; i < count; i++) {
         int64_t agent = first + i;
-        int64_t place = needs_place ? (int64_t)qr_permutation_apply(&model->places, (uint64_t)agent) : INT64_MAX;
+        if (needs_place && i % 64 == 0) {
+            qr_permutation_apply_row(&model->places, (uint64_t)agent, count - i < 64 ? count - i : 64, places);
+        }
+        int64_t place = needs_place ? (int64_t)places[i % 64] : INT64_MAX;
         if (place < model->zealots) {
-            votes[i] = option_at(model->zealot_end, place);
+            votes[i] = option_at(model, model->zealot_end, place);
             if (frozen != NULL) {
                 frozen[i / 64] |= (uint64_t)1 << (i % 64);
             }
         } else if (model->initial == QR_INITIAL_SHARES) {
-            votes[i] = option_at(model->share_end, place);
+            votes[i] = option_at(model, model->share_end, place);
         } else if (model->initial == QR_INITIAL_FILE && file_votes != NULL) {
             votes[i] = file_votes[i];
         } else {

@@ -59,6 +59,23 @@ static void inverse_holds_up_to_the_largest_sizes(void **state)
     }
 }
 
+static void rows_equal_single_images(void **state)
+{
+    (void)state;
+    enum { MOST = 200 };
+    uint64_t images[MOST];
+    for (uint64_t k = 0; k < 2000; k++) {
+        uint64_t n = 1 + qr_mix64(k) % (k % 2 == 0 ? 1000 : UINT64_C(1) << 40);
+        uint64_t first = qr_mix64(k + 5000) % n;
+        int64_t count = (int64_t)(n - first < MOST ? n - first : MOST) - (int64_t)(k % 3 == 0 && n - first > 1);
+        qr_permutation p = qr_permutation_make(n, k);
+        qr_permutation_apply_row(&p, first, count, images);
+        for (int64_t i = 0; i < count; i++) {
+            assert_true(images[i] == qr_permutation_apply(&p, first + (uint64_t)i));
+        }
+    }
+}
+
 /* Half of the places from the first half: 4 standard errors of a hypergeometric count. Another key, another order. */
 static void order_is_scattered_and_keyed(void **state)
 {
@@ -87,6 +104,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_small_size_is_a_bijection), cmocka_unit_test(a_large_size_is_a_bijection),
-        cmocka_unit_test(inverse_holds_up_to_the_largest_sizes), cmocka_unit_test(order_is_scattered_and_keyed)};
+        cmocka_unit_test(inverse_holds_up_to_the_largest_sizes), cmocka_unit_test(rows_equal_single_images),
+        cmocka_unit_test(order_is_scattered_and_keyed)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,14 +113,42 @@ static qr_status allocate_scratch(qr_backend *backend)
     return status;
 }
 
+/* Bit p of eight votes. */
+static uint64_t gather_bits(const uint8_t *votes, int p)
+{
+    uint64_t bits = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        bits |= (uint64_t)votes[i] << (8 * i);
+    }
+    /* The product brings the lowest bit of byte i to bit 56 + i, and no two to the same place. */
+    return ((bits >> p & 0x0101010101010101u) * 0x0102040810204080u) >> 56;
+}
+
+/* `first` is a multiple of 64. */
 static void set_plane_votes(qr_backend *backend, int64_t first, int64_t count, const uint8_t *votes)
 {
     int64_t position = backend->network->before + first;
     for (int p = 0; p < backend->n_planes; p++) {
         uint64_t *plane = backend->planes[0][p] + position / 64;
-        for (int64_t i = 0; i < count; i++) {
+        int64_t i = 0;
+        for (; i + 8 <= count; i += 8) {
+            plane[i / 64] |= gather_bits(votes + i, p) << (i % 64);
+        }
+        for (; i < count; i++) {
             plane[i / 64] |= (uint64_t)(votes[i] >> p & 1u) << (i % 64);
         }
+    }
+}
+
+static void initial_votes(const qr_backend *backend, int64_t first, int64_t count, const uint8_t *file_votes,
+                          uint8_t *votes, uint64_t *frozen)
+{
+    const qr_model *model = backend->model;
+    int64_t agent = backend->network->own.first + first;
+    if (backend->simd != NULL && model->initial == QR_INITIAL_UNIFORM && model->zealots == 0) {
+        backend->simd->draw_votes(model->rule.seed, (uint64_t)agent, count, model->rule.n_options, votes);
+    } else {
+        qr_model_initial_votes(model, agent, count, file_votes, votes, frozen);
     }
 }
 
@@ -134,8 +162,7 @@ static void set_initial(qr_backend *backend, const uint8_t *file_votes)
         int64_t n = count - begin < QR_CPU_BLOCK ? count - begin : QR_CPU_BLOCK;
         uint8_t votes[QR_CPU_BLOCK];
         uint64_t *frozen = backend->frozen != NULL ? backend->frozen + begin / 64 : NULL;
-        qr_model_initial_votes(backend->model, network->own.first + begin, n,
-                               file_votes != NULL ? file_votes + begin : NULL, votes, frozen);
+        initial_votes(backend, begin, n, file_votes != NULL ? file_votes + begin : NULL, votes, frozen);
         if (backend->n_planes > 0) {
             set_plane_votes(backend, begin, n, votes);
         } else {

@@ -6,6 +6,8 @@
 
 #define QR_SIMD_KERNELS(suffix)                                                                                        \
     void qr_simd_planes##suffix(const qr_plane_task *task, int64_t *counts);                                           \
+    void qr_simd_draw_votes##suffix(uint64_t seed, uint64_t first_agent, int64_t n, uint32_t n_options,                \
+                                    uint8_t *votes);                                                                   \
     size_t qr_simd_neural_work_bytes##suffix(const qr_neural *net);                                                    \
     size_t qr_simd_neural_packed_bytes##suffix(const qr_neural *net);                                                  \
     void qr_simd_neural_pack##suffix(const qr_neural *net, void *packed);                                              \

@@ -48,6 +48,9 @@ typedef struct qr_simd {
     /* Writes task->next and sets counts[k], k < n_options, to the votes in it. */
     void (*planes)(const qr_plane_task *task, int64_t *counts);
 
+    /* First votes of agents that draw theirs, as qr_model_initial_votes: [n]. */
+    void (*draw_votes)(uint64_t seed, uint64_t first_agent, int64_t n, uint32_t n_options, uint8_t *votes);
+
     /* What qr_neural_batch_init, qr_neural_kernel_pack and qr_neural_kernel_run
      * stand on; 0 < n <= QR_NEURAL_BATCH. */
     size_t (*neural_work_bytes)(const qr_neural *net);

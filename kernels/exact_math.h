@@ -80,6 +80,23 @@ QR_FN float qr_logf(float x)
     return qr_select(zero, qr_float_from_bits(0xff800000u), qr_select(special, edge, result));
 }
 
+/* s / (s + 1) for s in 0 .. 2^26, or NaN: what division gives. On devices by its steps without the cases that such
+ * arguments never are, and without the branch to them; right for every s that qr_tanhf has, also if the reciprocal were
+ * off by 2 units in the last place (benchmarks/math/check_quotient.c). */
+QR_FN float qr_over_one_more(float s)
+{
+    float divisor = s + 1.0f;
+#ifdef __CUDA_ARCH__
+    float inverse;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(divisor));
+    inverse = qr_fmaf(inverse, qr_fmaf(-divisor, inverse, 1.0f), inverse);
+    float quotient = s * inverse;
+    return qr_fmaf(inverse, qr_fmaf(-divisor, quotient, s), quotient);
+#else
+    return s / divisor;
+#endif
+}
+
 /* The hyperbolic tangent of x, never beyond -1 .. 1; odd to the last bit. */
 QR_FN float qr_tanhf(float x)
 {
@@ -101,7 +118,7 @@ QR_FN float qr_tanhf(float x)
 
     /* With s = (e^(2a) - 1) / 2, tanh(a) = s / (s + 1): no cancellation near 0. */
     float s = qr_fmaf(qr_fmaf(r * r, q, r), power, qr_fmaf(power, 0.5f, -0.5f));
-    return qr_float_from_bits(qr_float_bits(s / (s + 1.0f)) | sign);
+    return qr_float_from_bits(qr_float_bits(qr_over_one_more(s)) | sign);
 }
 
 #endif

@@ -6,6 +6,7 @@
 #include "rules/q_voter.h"
 #include "rules/voter.h"
 #include "tally.cuh"
+#include "view.cuh"
 
 enum { THREADS = 256, MAX_GROUPS = 128, MIN_GROUPS = THREADS / QR_DEVICE_GROUP };
 
@@ -49,57 +50,6 @@ static __device__ void draw_planes(const qr_part *part, int64_t first_group, int
     }
 }
 
-/* True where all neighbours are at the plain distances. */
-static __device__ __forceinline__ bool is_inside(const qr_lattice *lattice, int64_t agent)
-{
-    int64_t x;
-    int64_t y;
-    int64_t row = qr_divide(agent, lattice->size[0], &x);
-    bool inside = x > 0 && x + 1 < lattice->size[0];
-    if (lattice->dims == 2) {
-        return inside && (lattice->periodic || (row > 0 && row + 1 < lattice->size[1]));
-    }
-    int64_t z = qr_divide(row, lattice->size[1], &y);
-    inside = inside && y > 0 && y + 1 < lattice->size[1];
-    return inside && (lattice->periodic || (z > 0 && z + 1 < lattice->size[2]));
-}
-
-/* What an agent sees. near: room for the votes of an agent at a border. */
-static __device__ __forceinline__ void look(const qr_part *part, const uint8_t *votes, int64_t index, uint8_t *near,
-                                            qr_view *view)
-{
-    int64_t self = part->before + index;
-    view->votes = votes;
-    view->packing = part->packing;
-    view->self = self;
-    view->own = qr_packed_vote(votes, part->packing, self);
-    if (part->row != 0) {
-        int64_t row = part->row[index];
-        view->list = part->neighbour + row;
-        view->degree = part->row[index + 1] - row;
-        return;
-    }
-    if (part->lattice.dims == 1) {
-        view->ring_half = part->lattice.reach;
-        view->degree = 2 * part->lattice.reach;
-        return;
-    }
-    int64_t agent = part->first + index;
-    if (is_inside(&part->lattice, agent)) {
-        view->offsets = part->distance;
-        view->degree = part->n_offsets;
-        return;
-    }
-    int64_t positions[QR_LATTICE_MAX_NEIGHBOURS];
-    int32_t degree = qr_lattice_positions(&part->lattice, agent, self, positions);
-    for (int32_t j = 0; j < degree; j++) {
-        near[j] = (uint8_t)qr_packed_vote(votes, part->packing, positions[j]);
-    }
-    view->votes = near;
-    view->packing = 0;
-    view->degree = degree;
-}
-
 template <int KIND>
 static __device__ __forceinline__ uint32_t apply_rule(const qr_rule *rule, const qr_view *view, qr_draws *draws)
 {
@@ -130,7 +80,7 @@ static __device__ __forceinline__ uint32_t next_vote(const qr_part *part, const 
         view.tally = shared->votes;
         view.degree = rule->n_agents - 1;
     } else {
-        look(part, votes, index, near, &view);
+        qr_look(part, votes, index, near, &view);
     }
     if (view.degree <= 0) {
         return view.own;
@@ -158,7 +108,7 @@ static __device__ __forceinline__ void store_votes(uint8_t *next, uint32_t packi
         word |= __shfl_xor_sync(~0u, word, distance);
     }
     if (lane % per_word == 0) {
-        ((uint32_t *)next)[position / per_word] = word;
+        ((uint32_t *)next)[position / per_word + lane / per_word] = word;
     }
 }
 

@@ -94,6 +94,14 @@ QR_FN void qr_neural_advance(const qr_neural *net, const float *base, const floa
     }
 }
 
+/* What option k weighs against the best, in units of 2^-32. Cheaper to work out twice than to keep where registers are
+ * all the memory that is near. */
+QR_FN uint64_t qr_neural_weight(const qr_neural *net, const float *z, uint32_t best, uint32_t k)
+{
+    float weight = qr_expf((z[k] - z[best]) * net->inverse_temperature) * 4294967296.0f;
+    return weight >= 0.0f ? (uint64_t)weight : 0; /* not a number counts as nothing */
+}
+
 /* The vote from scores z [K], and how sure the agent is of it, for the choice of a leader: for T > 0 the probability of
  * the vote taken, for T = 0 the margin over the second best; 24 bits, larger is surer. */
 QR_FN uint32_t qr_neural_vote(const qr_neural *net, const float *z, qr_draws *draws, uint32_t *score)
@@ -110,19 +118,23 @@ QR_FN uint32_t qr_neural_vote(const qr_neural *net, const float *z, qr_draws *dr
         *score = qr_float_bits(z[best] - second) >> 8 & 0x7fffffu;
         return best;
     }
-    uint64_t weights[QR_RULE_MAX_OPTIONS];
     uint64_t total = 0;
     for (uint32_t k = 0; k < net->n_options; k++) {
-        float weight = qr_expf((z[k] - z[best]) * net->inverse_temperature) * 4294967296.0f;
-        weights[k] = weight >= 0.0f ? (uint64_t)weight : 0; /* not a number counts as nothing */
-        total += weights[k];
+        total += qr_neural_weight(net, z, best, k);
     }
     if (total == 0) {
         *score = 0;
         return best;
     }
-    uint32_t vote = qr_pick_weighted(weights, net->n_options, qr_bounded64(qr_draws_next64(draws), total));
-    uint64_t share = (weights[vote] << 24) / total;
+    uint64_t number = qr_bounded64(qr_draws_next64(draws), total);
+    uint32_t vote = 0;
+    uint64_t weight = qr_neural_weight(net, z, best, 0);
+    while (vote + 1u < net->n_options && number >= weight) {
+        number -= weight;
+        vote++;
+        weight = qr_neural_weight(net, z, best, vote);
+    }
+    uint64_t share = (weight << 24) / total;
     *score = (uint32_t)(share > 0xffffffu ? 0xffffffu : share);
     return vote;
 }

@@ -1,0 +1,58 @@
+/* Device code that finds out what one agent sees, for every kernel that steps agents one by one. */
+#ifndef QR_VIEW_CUH
+#define QR_VIEW_CUH
+
+#include "device.h"
+
+/* True where all neighbours are at the plain distances. */
+static __device__ __forceinline__ bool qr_is_inside(const qr_lattice *lattice, int64_t agent)
+{
+    int64_t x;
+    int64_t y;
+    int64_t row = qr_divide(agent, lattice->size[0], &x);
+    bool inside = x > 0 && x + 1 < lattice->size[0];
+    if (lattice->dims == 2) {
+        return inside && (lattice->periodic || (row > 0 && row + 1 < lattice->size[1]));
+    }
+    int64_t z = qr_divide(row, lattice->size[1], &y);
+    inside = inside && y > 0 && y + 1 < lattice->size[1];
+    return inside && (lattice->periodic || (z > 0 && z + 1 < lattice->size[2]));
+}
+
+/* What an agent sees. near: room for the votes of an agent at a border. */
+static __device__ __forceinline__ void qr_look(const qr_part *part, const uint8_t *votes, int64_t index, uint8_t *near,
+                                               qr_view *view)
+{
+    int64_t self = part->before + index;
+    view->votes = votes;
+    view->packing = part->packing;
+    view->self = self;
+    view->own = qr_packed_vote(votes, part->packing, self);
+    if (part->row != 0) {
+        int64_t row = part->row[index];
+        view->list = part->neighbour + row;
+        view->degree = part->row[index + 1] - row;
+        return;
+    }
+    if (part->lattice.dims == 1) {
+        view->ring_half = part->lattice.reach;
+        view->degree = 2 * part->lattice.reach;
+        return;
+    }
+    int64_t agent = part->first + index;
+    if (qr_is_inside(&part->lattice, agent)) {
+        view->offsets = part->distance;
+        view->degree = part->n_offsets;
+        return;
+    }
+    int64_t positions[QR_LATTICE_MAX_NEIGHBOURS];
+    int32_t degree = qr_lattice_positions(&part->lattice, agent, self, positions);
+    for (int32_t j = 0; j < degree; j++) {
+        near[j] = (uint8_t)qr_packed_vote(votes, part->packing, positions[j]);
+    }
+    view->votes = near;
+    view->packing = 0;
+    view->degree = degree;
+}
+
+#endif

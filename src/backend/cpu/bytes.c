@@ -47,7 +47,7 @@ int64_t qr_cpu_interior_run(const qr_backend *backend, int64_t index, int64_t mo
     return row < most ? row : most;
 }
 
-void qr_cpu_view(const qr_backend *backend, const uint8_t *votes, int64_t index, const int64_t *tally,
+void qr_cpu_view(const qr_backend *backend, const uint8_t *votes, int64_t index, const int64_t *tally, bool interior,
                  qr_cpu_scratch *scratch, qr_view *out)
 {
     const qr_network *network = backend->network;
@@ -66,7 +66,7 @@ void qr_cpu_view(const qr_backend *backend, const uint8_t *votes, int64_t index,
     }
     uint8_t *gathered = scratch->gathered;
     out->votes = gathered;
-    if (backend->n_offsets > 0 && is_interior(&network->spec, network->own.first + index)) {
+    if (interior) {
         for (int j = 0; j < backend->n_offsets; j++) {
             gathered[j] = votes[self + backend->offsets[j].distance];
         }
@@ -89,6 +89,39 @@ static uint32_t chosen_vote(const qr_view *view, const uint64_t *choice, uint32_
     return view->votes[view->list != NULL ? (int64_t)view->list[j] : (int64_t)j];
 }
 
+/* A bit for each of up to 64 agents from own index `begin` on: those who have all neighbours at the plain offsets, and
+ * those whose turn it is. By stretches of a row, as working out where a single agent stands takes divisions; there,
+ * colours alternate. */
+typedef struct survey {
+    uint64_t interior;
+    uint64_t turn;
+} survey;
+
+static survey survey_group(const qr_backend *backend, int64_t begin, int64_t end, int colour)
+{
+    const qr_network *network = backend->network;
+    const qr_network_spec *spec = &network->spec;
+    survey found = {.interior = 0, .turn = backend->model->sweeps ? 0 : ~(uint64_t)0};
+    if (backend->n_offsets == 0 && !backend->model->sweeps) {
+        return found;
+    }
+    for (int64_t i = begin; i < end;) {
+        int64_t run = qr_cpu_interior_run(backend, i, end - i);
+        int64_t n = run > 0 ? run : 1;
+        uint64_t here = (n == 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1) << (i - begin);
+        found.interior |= run > 0 ? here : 0;
+        int64_t period = spec->dims == 1 ? n : 2;
+        for (int64_t j = 0; backend->model->sweeps && j < n && j < period; j++) {
+            if (qr_lattice_colour(spec, network->own.first + i + j) == colour) {
+                uint64_t every = spec->dims == 1 ? 1 : 0x5555555555555555u;
+                found.turn |= here & every << (i + j - begin);
+            }
+        }
+        i += n;
+    }
+    return found;
+}
+
 /* Up to 64 agents that share their bit planes. Inlined once per rule, so that the rule is inlined too. */
 static inline __attribute__((always_inline)) void update_group(qr_backend *backend, int64_t begin, int64_t end,
                                                                int64_t step, int colour, const qr_tally *before,
@@ -105,16 +138,17 @@ static inline __attribute__((always_inline)) void update_group(qr_backend *backe
     uint64_t frozen = backend->frozen != NULL ? backend->frozen[begin / 64] : 0;
     uint64_t choice[QR_RULE_MAX_CHOICE_PLANES];
     qr_cpu_draw_choice_planes(rule, group, step, choice);
+    survey found = survey_group(backend, begin, end, colour);
     for (int64_t i = begin; i < end; i++) {
         unsigned bit = (unsigned)(i - begin);
         int64_t agent = network->own.first + i;
-        if (model->sweeps && qr_lattice_colour(&network->spec, agent) != colour) {
+        if ((found.turn >> bit & 1u) == 0) {
             continue;
         }
         uint8_t own = votes[network->before + i];
         if ((active & ~frozen) >> bit & 1u) {
             qr_view view;
-            qr_cpu_view(backend, votes, i, before->votes, scratch, &view);
+            qr_cpu_view(backend, votes, i, before->votes, (found.interior >> bit & 1u) != 0, scratch, &view);
             if (noisy >> bit & 1u) {
                 own = (uint8_t)qr_noise_option(rule, agent, step);
             } else if (view.degree > 0) {

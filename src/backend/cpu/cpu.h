@@ -72,8 +72,9 @@ void qr_cpu_tally_bytes(const uint8_t *votes, qr_cpu_range block, int64_t first_
 qr_status qr_cpu_neural_prepare(qr_backend *backend);
 void qr_cpu_neural_before_step(qr_backend *backend, const qr_tally *before);
 
-/* What own agent `index` sees; lattice neighbours are collected in scratch. */
-void qr_cpu_view(const qr_backend *backend, const uint8_t *votes, int64_t index, const int64_t *tally,
+/* What own agent `index` sees; lattice neighbours are collected in scratch. interior: as qr_cpu_interior_run says, or
+ * false where that is not known. */
+void qr_cpu_view(const qr_backend *backend, const uint8_t *votes, int64_t index, const int64_t *tally, bool interior,
                  qr_cpu_scratch *scratch, qr_view *out);
 
 /* How many agents from own agent `index` on (at most `most`) stand in a row and have all neighbours at the plain

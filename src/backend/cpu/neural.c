@@ -52,7 +52,7 @@ static void gather_one(const qr_backend *backend, int64_t index, const qr_tally 
     int64_t counts[QR_MAX_OPTIONS];
     uint32_t n_options = backend->model->rule.n_options;
     qr_view view;
-    qr_cpu_view(backend, backend->bytes[backend->current], index, before->votes, scratch, &view);
+    qr_cpu_view(backend, backend->bytes[backend->current], index, before->votes, false, scratch, &view);
     qr_view_counts(&view, n_options, counts);
     for (uint32_t k = 0; k < n_options; k++) {
         shares[(size_t)k * QR_NEURAL_BATCH] = view.degree > 0 ? (float)counts[k] / (float)view.degree : 0.0f;

@@ -32,6 +32,9 @@ static const bench_case cases[] = {
     {"voter-5-options-4096",
      "model: {rule: voter}\nagents: {options: 5}\nnetwork: {kind: lattice2d, size: [4096, 4096]}", 1},
     {"voter-noise-4096", "model: {rule: voter, noise: 0.001}\nnetwork: {kind: lattice2d, size: [4096, 4096]}", 0},
+    {"voter-moore-1024", "model: {rule: voter}\nnetwork: {kind: lattice2d, size: [1024, 1024], neighbours: moore}", 2},
+    {"majority-moore-1024",
+     "model: {rule: majority}\nnetwork: {kind: lattice2d, size: [1024, 1024], neighbours: moore}", 0},
     {"majority-1024", "model: {rule: majority}\nnetwork: {kind: lattice2d, size: [1024, 1024]}", 0},
     {"majority-4096", "model: {rule: majority}\nnetwork: {kind: lattice2d, size: [4096, 4096]}", 0},
     {"majority-10000", "model: {rule: majority}\nnetwork: {kind: lattice2d, size: [10000, 10000]}", 0},
@@ -147,88 +150,112 @@ static double limit_of(const bench_case *bench, const qr_backend *backend, const
     return philox < memory ? philox : memory;
 }
 
-static qr_status run_case(const bench_case *bench, const qr_simd *simd, int repeats, const machine_limits *limits)
-{
-    qr_deck *deck = NULL;
-    qr_model *model = NULL;
-    qr_network *network = NULL;
-    qr_backend *backend = NULL;
-    void *message = NULL;
+/* A backend with what it stands on. */
+typedef struct bench_run {
+    qr_deck *deck;
+    qr_model *model;
+    qr_network *network;
     qr_network_spec spec;
-    qr_status status = qr_deck_parse(bench->name, bench->deck, strlen(bench->deck), NULL, 0, &deck);
-    if (status == QR_OK) {
-        status = qr_network_spec_from_deck(deck, &spec);
-    }
-    if (status == QR_OK) {
-        status = qr_network_build(&spec, 1, 0, NULL, &network);
-    }
+    qr_backend *backend;
+    void *message; /* room for one halo */
+    qr_tally tally;
+    int64_t step;
+} bench_run;
+
+static void finish(bench_run *run)
+{
+    free(run->message);
+    qr_backend_ops_cpu.destroy(run->backend);
+    qr_model_destroy(run->model);
+    qr_network_destroy(run->network);
+    qr_deck_destroy(run->deck);
+}
+
+static qr_status prepare_backend(const qr_simd *simd, bench_run *run)
+{
+    qr_network *network = run->network;
+    qr_backend_setup setup = {.model = run->model, .network = network, .threads = 1};
+    qr_status status = qr_backend_ops_cpu.create(&setup, &run->backend);
     if (status != QR_OK) {
-        goto cleanup;
+        return status;
     }
-    qr_model_network seen = {.n_agents = spec.n_agents, .max_degree = network->max_degree};
-    if (qr_network_is_lattice(spec.kind)) {
-        seen.uniform_degree = spec.dims == 1 ? spec.degree : qr_lattice_degree(&spec);
-        seen.max_degree = seen.uniform_degree;
-    }
-    status = qr_model_create(deck, &seen, NULL, &model);
-    if (status != QR_OK) {
-        goto cleanup;
-    }
-    qr_backend_setup setup = {.model = model, .network = network, .threads = 1};
-    status = qr_backend_ops_cpu.create(&setup, &backend);
-    if (status != QR_OK) {
-        goto cleanup;
-    }
-    if (model->kind != QR_RULE_NEURAL) {
-        backend->simd = simd; /* packed weights fit the width they were made for only */
+    if (run->model->kind != QR_RULE_NEURAL) {
+        run->backend->simd = simd; /* packed weights fit the width they were made for only */
     }
     int64_t longest = 1;
     for (int i = 0; i < network->halo.n_peers; i++) {
         int64_t n = network->halo.peers[i].send_count + network->halo.peers[i].recv_count;
         longest = n > longest ? n : longest;
     }
-    message = calloc(1, (size_t)qr_backend_ops_cpu.halo_bytes(backend, longest) + 64);
-    if (message == NULL) {
-        status = qr_error_memory((size_t)longest, "halo");
-        goto cleanup;
+    run->message = calloc(1, (size_t)qr_backend_ops_cpu.halo_bytes(run->backend, longest) + 64);
+    if (run->message == NULL) {
+        return qr_error_memory((size_t)longest, "halo");
     }
-    qr_tally tally;
-    (void)qr_backend_ops_cpu.count(backend, &tally);
-    int colours = model->sweeps ? qr_lattice_colours(&spec) : 1;
-    double rates[MAX_REPEATS];
-    int64_t step = 0;
-    int64_t steps_each = 1;
-    for (int i = -1; i < repeats; i++) { /* the first run finds how many steps take a quarter of a second */
-        double begin = now_s();
+    return qr_backend_ops_cpu.count(run->backend, &run->tally);
+}
+
+/* `run` is to be given to finish() whatever is returned. */
+static qr_status prepare(const bench_case *bench, const qr_simd *simd, bench_run *run)
+{
+    memset(run, 0, sizeof *run);
+    qr_status status = qr_deck_parse(bench->name, bench->deck, strlen(bench->deck), NULL, 0, &run->deck);
+    if (status == QR_OK) {
+        status = qr_network_spec_from_deck(run->deck, &run->spec);
+    }
+    if (status == QR_OK) {
+        status = qr_network_build(&run->spec, 1, 0, NULL, &run->network);
+    }
+    if (status != QR_OK) {
+        return status;
+    }
+    qr_network_spec spec = run->spec;
+    qr_model_network seen = {.n_agents = spec.n_agents, .max_degree = run->network->max_degree};
+    if (qr_network_is_lattice(spec.kind)) {
+        seen.uniform_degree = spec.dims == 1 ? spec.degree : qr_lattice_degree(&spec);
+        seen.max_degree = seen.uniform_degree;
+    }
+    status = qr_model_create(run->deck, &seen, NULL, &run->model);
+    return status == QR_OK ? prepare_backend(simd, run) : status;
+}
+
+/* Steps until `seconds` have passed (0: no limit) or `most` steps are done. Returns how many. */
+static int64_t advance(bench_run *run, double seconds, int64_t most, double *spent)
+{
+    int colours = run->model->sweeps ? qr_lattice_colours(&run->spec) : 1;
+    double begin = now_s();
+    int64_t done = 0;
+    while (done < most && (seconds <= 0 || now_s() - begin < seconds)) {
+        for (int colour = 0; colour < colours; colour++) {
+            qr_tally before = run->tally;
+            halo_to_oneself(run->backend, run->network, run->message);
+            (void)qr_backend_ops_cpu.update(run->backend, run->step, colour, &before, &run->tally);
+        }
+        run->step++;
+        done++;
+    }
+    *spent = now_s() - begin;
+    return done;
+}
+
+static qr_status run_case(const bench_case *bench, const qr_simd *simd, int repeats, const machine_limits *limits)
+{
+    bench_run run;
+    qr_status status = prepare(bench, simd, &run);
+    if (status == QR_OK) {
+        double rates[MAX_REPEATS];
         double spent = 0;
-        int64_t done = 0;
-        while (i < 0 ? spent < 0.25 : done < steps_each) {
-            for (int colour = 0; colour < colours; colour++) {
-                halo_to_oneself(backend, network, message);
-                (void)qr_backend_ops_cpu.update(backend, step, colour, &tally, &tally);
-            }
-            step++;
-            done++;
-            spent = now_s() - begin;
+        int64_t steps = advance(&run, 0.25, INT64_MAX, &spent);
+        for (int i = 0; i < repeats; i++) {
+            rates[i] = (double)run.spec.n_agents * (double)advance(&run, 0, steps, &spent) / spent;
         }
-        if (i < 0) {
-            steps_each = done;
-        } else {
-            rates[i] = (double)spec.n_agents * (double)done / spent;
-        }
+        const char *what = "";
+        double limit = limit_of(bench, run.backend, run.network, limits, &what);
+        double rate = median(rates, repeats);
+        printf("%s\t%lld\t%.4g\t%.3f\t%.4g\t%s\n", bench->name, (long long)run.spec.n_agents, rate,
+               (rates[repeats - 1] - rates[0]) / rate, limit, what);
+        (void)fflush(stdout);
     }
-    const char *what = "";
-    double limit = limit_of(bench, backend, network, limits, &what);
-    double rate = median(rates, repeats);
-    printf("%s\t%lld\t%.4g\t%.3f\t%.4g\t%s\n", bench->name, (long long)spec.n_agents, rate,
-           (rates[repeats - 1] - rates[0]) / rate, limit, what);
-    (void)fflush(stdout);
-cleanup:
-    free(message);
-    qr_backend_ops_cpu.destroy(backend);
-    qr_model_destroy(model);
-    qr_network_destroy(network);
-    qr_deck_destroy(deck);
+    finish(&run);
     return status;
 }
 

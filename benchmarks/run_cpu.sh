@@ -15,8 +15,8 @@ rounds=${1:-3}
 [ $# -eq 0 ] || shift
 cases=("$@")
 if [ ${#cases[@]} -eq 0 ]; then
-    cases=(voter-1024 voter-4096 voter-10000 voter-moore-4096 voter-5-options-4096 majority-1024 majority-4096
-        majority-10000 majority-moore-4096 neural-lattice neural-complete)
+    cases=(voter-1024 voter-4096 voter-10000 voter-moore-1024 voter-moore-4096 voter-5-options-4096 majority-1024
+        majority-4096 majority-10000 majority-moore-1024 majority-moore-4096 neural-lattice neural-complete)
 fi
 if ! [ -x "$bench" ]; then
     printf 'run_cpu: there is no %s; build the target bench_cpu, or set BENCH\n' "$bench" >&2

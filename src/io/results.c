@@ -141,7 +141,8 @@ static void cut_last_part(char *path)
     path[n] = '\0';
 }
 
-/* Whether mkdir -p would get from the nearest parent that is there to the directory, which is not. */
+/* Whether mkdir -p would get from the nearest parent that is there to the directory, which is not: so lstat said, and
+ * of a parent that is no directory it would have said that. */
 static qr_status probe_parents(const char *directory)
 {
     struct stat info;
@@ -153,9 +154,6 @@ static qr_status probe_parents(const char *directory)
         cut_last_part(path);
         errno = 0;
     } while (stat(path, &info) != 0 && errno == ENOENT && strcmp(path, ".") != 0);
-    if (errno == 0 && !S_ISDIR(info.st_mode)) {
-        errno = ENOTDIR;
-    }
     bool usable = errno == 0 && access(path, W_OK | X_OK) == 0;
     int error = errno;
     free(path);

@@ -28,14 +28,6 @@ enum {
 /* How a rule is stepped. */
 typedef enum qr_device_form { QR_FORM_PACKED, QR_FORM_PLANES, QR_FORM_NEURAL } qr_device_form;
 
-/* Where a lattice's neighbours are for agents away from borders. dx and dy: which border changes that (dy: three
- * dimensions only). */
-typedef struct qr_device_offset {
-    int64_t distance;
-    int32_t dx;
-    int32_t dy;
-} qr_device_offset;
-
 /* Written by kernels, read and written by the host between launches. Everything that changes from step to step. */
 typedef struct qr_control {
     int64_t step;              /* last step taken */
@@ -62,7 +54,7 @@ typedef struct qr_part {
     uint32_t packing;
     int32_t n_planes;
     int32_t n_offsets; /* lattices of two and three dimensions, and planes on a ring */
-    qr_device_offset offset[64];
+    qr_lattice_offset offset[QR_LATTICE_MAX_OFFSETS];
     const int64_t *distance; /* [n_offsets] the same distances alone */
     qr_lattice lattice;
     int64_t first; /* global id of own agent 0 */

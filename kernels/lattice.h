@@ -5,7 +5,15 @@
 
 #include "portable.h"
 
-enum { QR_LATTICE_MAX_NEIGHBOURS = 26 };
+enum { QR_LATTICE_MAX_NEIGHBOURS = 26, QR_LATTICE_MAX_OFFSETS = 64 };
+
+/* Where a neighbour is for agents away from borders. dx and dy: which border changes that (dy: three dimensions only).
+ */
+typedef struct qr_lattice_offset {
+    int64_t distance;
+    int32_t dx;
+    int32_t dy;
+} qr_lattice_offset;
 
 typedef struct qr_lattice {
     int32_t dims; /* 1: a ring, 2 or 3: a lattice, 0: neither */

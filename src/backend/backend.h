@@ -19,6 +19,8 @@ typedef struct qr_tally {
     uint64_t leader[QR_MAX_OPTIONS];
 } qr_tally;
 
+enum { QR_JOIN_BYTES = 128, QR_DEVICE_ID_BYTES = 16 };
+
 /* Everything a backend is made from; borrowed for its lifetime. */
 typedef struct qr_backend_setup {
     const qr_model *model;
@@ -64,6 +66,15 @@ typedef struct qr_backend_ops {
      * tally of all agents before the step. Sets *out to this part's tally after the update; sweeping models set it with
      * the last colour only. Afterwards the new votes are current. */
     qr_status (*update)(qr_backend *backend, int64_t step, int colour, const qr_tally *before, qr_tally *out);
+
+    /* Joins the parts of a job, so that votes and tallies travel without the caller: part 0 makes an id, everybody
+     * passes it in. NULL where the backend cannot. join is collective over the parts, who must all drive a device of
+     * their own. */
+    qr_status (*make_join_id)(void *id); /* [QR_JOIN_BYTES] */
+    qr_status (*join)(qr_backend *backend, int n_parts, int part, const void *id);
+
+    /* What tells one device from another, for the check above. out: [QR_DEVICE_ID_BYTES]. */
+    void (*device_id)(const qr_backend *backend, void *out);
 
     /* Takes steps->count steps, or fewer where a decision ends the run: halo, update, tally, sum over all parts and
      * decision in one go. NULL where the backend cannot; `runs_alone` then says whether it can for this job (NULL:

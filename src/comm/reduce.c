@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { N_NOTES = 4 };
+enum { N_NOTES = 5 };
 
 /* In transit: [n_options] votes, [n_options] leaders, notes; the first word says how many options. */
 typedef struct reduction {
@@ -57,9 +57,10 @@ qr_status qr_comm_reduce(qr_comm *comm, int64_t n_options, qr_tally *tally, qr_n
     note[1] = notes->failed;
     note[2] = notes->snapshot_due;
     note[3] = notes->series_due;
+    note[4] = notes->batch;
     MPI_Allreduce(MPI_IN_PLACE, &sum, 1, comm->tally_type, comm->tally_op, comm->compute);
     memcpy(tally->votes, sum.words, bytes);
     memcpy(tally->leader, sum.words + n_options, bytes);
-    *notes = (qr_notes){note[0], note[1], note[2], note[3]};
+    *notes = (qr_notes){note[0], note[1], note[2], note[3], note[4]};
     return QR_OK;
 }

@@ -36,8 +36,8 @@ typedef enum qr_network_kind {
     QR_NETWORK_EDGE_LIST
 } qr_network_kind;
 typedef enum qr_neighbourhood { QR_VON_NEUMANN, QR_MOORE } qr_neighbourhood;
-typedef enum qr_backend_choice { QR_BACKEND_AUTO, QR_BACKEND_CPU } qr_backend_choice;
-typedef enum qr_exchange_choice { QR_EXCHANGE_AUTO, QR_EXCHANGE_MPI_HOST } qr_exchange_choice;
+typedef enum qr_backend_choice { QR_BACKEND_AUTO, QR_BACKEND_CPU, QR_BACKEND_CUDA } qr_backend_choice;
+typedef enum qr_exchange_choice { QR_EXCHANGE_AUTO, QR_EXCHANGE_MPI_HOST, QR_EXCHANGE_NCCL } qr_exchange_choice;
 
 typedef struct qr_list_int {
     int64_t n;

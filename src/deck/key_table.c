@@ -17,8 +17,8 @@ static const char *const network_kinds[] = {[QR_NETWORK_COMPLETE] = "complete",
                                             [QR_NETWORK_SCALE_FREE] = "scale_free",
                                             [QR_NETWORK_EDGE_LIST] = "edge_list"};
 static const char *const neighbourhoods[] = {[QR_VON_NEUMANN] = "von_neumann", [QR_MOORE] = "moore"};
-static const char *const backends[] = {[QR_BACKEND_AUTO] = "auto", [QR_BACKEND_CPU] = "cpu"};
-static const char *const exchanges[] = {[QR_EXCHANGE_AUTO] = "auto", [QR_EXCHANGE_MPI_HOST] = "mpi-host"};
+static const char *const backends[] = {[QR_BACKEND_AUTO] = "auto", [QR_BACKEND_CPU] = "cpu", [QR_BACKEND_CUDA] = "cuda"};
+static const char *const exchanges[] = {[QR_EXCHANGE_AUTO] = "auto", [QR_EXCHANGE_MPI_HOST] = "mpi-host", [QR_EXCHANGE_NCCL] = "nccl"};
 
 #define MILLION  INT64_C(1000000)
 #define TRILLION INT64_C(1000000000000)
@@ -107,11 +107,11 @@ const qr_key qr_keys[] = {
     {KEY(INT, consensus, hold), .unit = "steps", .standard = "1", .least = 1, .most = TRILLION,
      .doc = "Steps in a row for which the quorum must stand"},
 
-    {KEY(CHOICE, compute, backend), .standard = "auto", CHOICES(backends), .doc = "What computes"},
+    {KEY(CHOICE, compute, backend), .standard = "auto", CHOICES(backends), .doc = "What computes; auto = cuda where every compute rank has a GPU"},
     {KEY(INT, compute, threads), .unit = "threads", .standard = "auto", .least = 1, .most = 4096, AUTO(0),
      .doc = "Threads of each compute rank; auto = its share of the cores"},
 
-    {KEY(CHOICE, comm, exchange), .standard = "auto", CHOICES(exchanges), .doc = "How votes travel between ranks"},
+    {KEY(CHOICE, comm, exchange), .standard = "auto", CHOICES(exchanges), .doc = "How votes travel between ranks; auto = nccl where every rank has a GPU of its own"},
     {KEY(INT, comm, ranks_per_node), .unit = "ranks", .standard = "auto", .least = 1, .most = MILLION, AUTO(0),
      .doc = "auto = the machine's nodes; a number emulates nodes of that many ranks"},
 

@@ -279,6 +279,37 @@ qr_lattice qr_lattice_of(const qr_network_spec *spec)
     return lattice;
 }
 
+int qr_lattice_offsets(const qr_network_spec *spec, qr_lattice_offset *out)
+{
+    int n = 0;
+    if (!qr_network_is_lattice(spec->kind)) {
+        return 0;
+    }
+    if (spec->dims == 1) {
+        for (int64_t d = -spec->degree / 2; spec->degree <= QR_LATTICE_MAX_OFFSETS && d <= spec->degree / 2; d++) {
+            if (d != 0) {
+                out[n++] = (qr_lattice_offset){.distance = d};
+            }
+        }
+        return n;
+    }
+    const int deep = spec->dims == 3 ? 1 : 0;
+    for (int dz = -deep; dz <= deep; dz++) {
+        for (int dy = -1; dy <= 1; dy++) {
+            for (int dx = -1; dx <= 1; dx++) {
+                const int moved = (dx != 0) + (dy != 0) + (dz != 0);
+                if (moved == 0 || (spec->neighbours == QR_VON_NEUMANN && moved > 1)) {
+                    continue;
+                }
+                out[n++] = (qr_lattice_offset){.distance = dx + spec->size[0] * (dy + spec->size[1] * dz),
+                                               .dx = dx,
+                                               .dy = spec->dims == 3 ? dy : 0};
+            }
+        }
+    }
+    return n;
+}
+
 int64_t qr_lattice_neighbours(const qr_network *network, int64_t index, int64_t *out)
 {
     const qr_network_spec *spec = &network->spec;

@@ -155,6 +155,10 @@ int qr_lattice_degree(const qr_network_spec *spec);
 /* The same as kernels/lattice.h has it, colours set; dims 0 for other kinds. */
 qr_lattice qr_lattice_of(const qr_network_spec *spec);
 
+/* Distances in the view of the neighbours of an agent away from borders, in the fixed order. Returns how many; 0 for
+ * other kinds and for rings of a larger degree than QR_LATTICE_MAX_OFFSETS. out: [QR_LATTICE_MAX_OFFSETS]. */
+int qr_lattice_offsets(const qr_network_spec *spec, qr_lattice_offset *out);
+
 /* View positions of the neighbours of own agent `index` (0-based in the block) of a ring or lattice, in the fixed
  * order. out: [qr_lattice_degree] int64_t, or [degree] for a ring. Returns how many there are. */
 int64_t qr_lattice_neighbours(const qr_network *network, int64_t index, int64_t *out);

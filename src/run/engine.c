@@ -13,8 +13,13 @@ typedef struct loop {
     char message[QR_MESSAGE_BYTES];
     double series_due_s; /* when the next row or snapshot is due, for intervals in seconds; part 0 */
     double snapshot_due_s;
+    int64_t batch; /* steps that a backend which runs alone takes at once; the same on all ranks */
     qr_notes notes;
 } loop;
+
+/* A batch is made to take this long, so that progress, signals and intervals in seconds are seen to in time. */
+static const double batch_s = 0.1;
+enum { LARGEST_BATCH = 1024 };
 
 static void note_failure(loop *l, qr_status status)
 {
@@ -69,6 +74,80 @@ static bool is_due(qr_interval every, int64_t step, bool clock_says)
     return (every.steps > 0 && step % every.steps == 0) || clock_says;
 }
 
+static qr_status write_row(qr_simulation *simulation)
+{
+    return qr_results_series(simulation, qr_tally_winner(&simulation->tally, simulation->deck->agents.options));
+}
+
+/* Steps to take before the host has to look: to the next snapshot or the end, and no more than a batch. */
+static int64_t steps_until_look(const loop *l)
+{
+    const qr_simulation *simulation = l->simulation;
+    const qr_deck *deck = simulation->deck;
+    int64_t steps = deck->run.steps - simulation->step;
+    int64_t every = deck->output.snapshot_every.steps;
+    if (every > 0 && every - simulation->step % every < steps) {
+        steps = every - simulation->step % every;
+    }
+    return steps < l->batch ? steps : l->batch;
+}
+
+/* The rows of a batch become tallies, decisions and lines of the series, as if each step had been looked at. The last
+ * one is left to the loop. */
+static void take_rows(loop *l, const qr_steps *steps)
+{
+    qr_simulation *simulation = l->simulation;
+    const qr_deck *deck = simulation->deck;
+    size_t n_options = (size_t)deck->agents.options;
+    bool wanted = simulation->comm->me.part == 0 && deck->output.series_every.steps > 0;
+    for (int64_t r = 0; r < steps->done; r++) {
+        const int64_t *votes = steps->row_votes + (size_t)r * n_options;
+        memcpy(simulation->tally.votes, votes, n_options * sizeof *votes);
+        memset(simulation->tally.leader, 0, n_options * sizeof simulation->tally.leader[0]);
+        simulation->tally.leader[qr_tally_winner(&simulation->tally, deck->agents.options)] = steps->row_leaders[r];
+        simulation->step = steps->first + r;
+        if (r + 1 == steps->done) {
+            break;
+        }
+        (void)qr_consensus_update(&simulation->consensus, simulation->step, &simulation->tally);
+        if (wanted && l->failure == QR_OK && is_due(deck->output.series_every, simulation->step, false)) {
+            note_failure(l, write_row(simulation));
+        }
+    }
+}
+
+/* Many steps in one go, where the backend can. False when the ranks cannot go on together. */
+static bool advance_batch(loop *l)
+{
+    qr_simulation *simulation = l->simulation;
+    double at = qr_now_s();
+    qr_steps steps = {.first = simulation->step + 1,
+                      .count = steps_until_look(l),
+                      .stop_at_decision = simulation->deck->run.stop == QR_STOP_CONSENSUS,
+                      .consensus = &simulation->consensus,
+                      .votes = simulation->tally.votes};
+    qr_status status = simulation->ops->run(simulation->backend, &steps);
+    note_failure(l, status);
+    if (status != QR_OK && simulation->comm->n_parts > 1) {
+        simulation->must_abort = true; /* the others wait on their devices, and would never hear of it */
+        return false;
+    }
+    double took = qr_now_s() - at;
+    at = qr_timer_lap(&simulation->timers, QR_PHASE_UPDATE, at);
+    take_rows(l, &steps);
+    at = qr_timer_lap(&simulation->timers, QR_PHASE_OUTPUT, at);
+    l->notes = local_notes(l);
+    if (simulation->comm->me.part == 0 && steps.done > 0) {
+        double fitting = batch_s / (took / (double)steps.done);
+        double grown = fitting < 4.0 * (double)l->batch ? fitting : 4.0 * (double)l->batch;
+        l->notes.batch = grown < 1.0 ? 1 : grown > LARGEST_BATCH ? LARGEST_BATCH : (int64_t)grown;
+    }
+    note_failure(l, qr_comm_reduce(simulation->comm, 0, &simulation->tally, &l->notes));
+    l->batch = l->notes.batch > 0 ? l->notes.batch : 1;
+    (void)qr_timer_lap(&simulation->timers, QR_PHASE_REDUCE, at);
+    return true;
+}
+
 /* Rows, snapshots and progress after a step; `last` when the run ends with it. */
 static void hand_over(loop *l, bool last)
 {
@@ -82,7 +161,7 @@ static void hand_over(loop *l, bool last)
     int64_t step = simulation->step;
     bool rows_wanted = deck->output.series_every.steps > 0 || deck->output.series_every.seconds > 0.0;
     if (root && rows_wanted && (is_due(deck->output.series_every, step, l->notes.series_due != 0) || last)) {
-        note_failure(l, qr_results_series(simulation, qr_tally_winner(&simulation->tally, deck->agents.options)));
+        note_failure(l, write_row(simulation));
     }
     bool snapshots_wanted = deck->output.snapshot_every.steps > 0 || deck->output.snapshot_every.seconds > 0.0;
     if (snapshots_wanted && (is_due(deck->output.snapshot_every, step, l->notes.snapshot_due != 0) || last)) {
@@ -121,6 +200,9 @@ qr_status qr_engine_run(qr_simulation *simulation)
     l.progress = qr_progress_begin(simulation);
     simulation->consensus = qr_consensus_begin(simulation->spec.n_agents, deck->agents.options, deck->consensus.quorum,
                                                deck->consensus.hold);
+    bool alone = simulation->ops->run != NULL && simulation->ops->runs_alone(simulation->backend) &&
+                 simulation->deck->comm.exchange != QR_EXCHANGE_MPI_HOST;
+    l.batch = 1;
     simulation->started_s = qr_now_s();
     count_start(&l);
     for (;;) {
@@ -130,7 +212,11 @@ qr_status qr_engine_run(qr_simulation *simulation)
         if (over) {
             break;
         }
-        advance(&l, simulation->step + 1);
+        if (!alone) {
+            advance(&l, simulation->step + 1);
+        } else if (!advance_batch(&l)) {
+            return qr_error(l.failure, "%s", l.message);
+        }
     }
     int stop = l.notes.stop_signal != 0 ? qr_signals_received() : 0;
     MPI_Allreduce(&stop, &simulation->stop_signal, 1, MPI_INT, MPI_MAX, simulation->comm->compute);

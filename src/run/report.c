@@ -25,9 +25,9 @@ void qr_report_start(const qr_simulation *simulation)
             qr_comm_serves_itself(comm) ? (comm->n_servers == 1 ? "thread" : "threads")
                                         : (comm->n_servers == 1 ? "rank" : "ranks"),
             comm->n_nodes, comm->n_nodes == 1 ? "" : "s");
-    qr_info("model %s, %lld options; backend %s, %s; exchange mpi-host", qr_rule_info_of(simulation->model->kind)->name,
-            (long long)simulation->deck->agents.options, simulation->ops->name,
-            simulation->ops->describe(simulation->backend));
+    qr_info("model %s, %lld options; backend %s (%s), %s; exchange %s", qr_rule_info_of(simulation->model->kind)->name,
+            (long long)simulation->deck->agents.options, simulation->ops->name, simulation->backend_reason,
+            simulation->ops->describe(simulation->backend), simulation->exchange_name);
     if (facts->edges < 0) {
         qr_info("network %s: %lld agents", qr_network_kind_name(simulation->spec.kind), (long long)facts->agents);
     } else if (facts->components < 0) {

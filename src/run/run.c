@@ -52,6 +52,9 @@ static qr_status compute(qr_simulation *simulation)
             qr_report_start(simulation);
         }
         status = qr_engine_run(simulation);
+        if (simulation->must_abort) {
+            return status;
+        }
     }
     double at = qr_now_s();
     if (status == QR_OK) {

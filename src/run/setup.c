@@ -155,17 +155,19 @@ static int64_t gather_facts(qr_simulation *simulation)
     return max_degree;
 }
 
-static int threads_of_rank(const qr_simulation *simulation)
+/* Threads of this rank, and its number among the compute ranks of the machine. */
+static int threads_of_rank(const qr_simulation *simulation, int *place)
 {
-    if (simulation->deck->compute.threads > 0) {
-        return (int)simulation->deck->compute.threads;
-    }
-    /* A rank bound to some cores uses those; ranks that are bound to nothing share the machine's. */
     int ranks_here = 0;
     MPI_Comm machine = MPI_COMM_NULL;
     MPI_Comm_split_type(simulation->comm->compute, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
     MPI_Comm_size(machine, &ranks_here);
+    MPI_Comm_rank(machine, place);
     MPI_Comm_free(&machine);
+    if (simulation->deck->compute.threads > 0) {
+        return (int)simulation->deck->compute.threads;
+    }
+    /* A rank bound to some cores uses those; ranks that are bound to nothing share the machine's. */
     int cores = qr_machine_cores();
     return cores / ranks_here > 0 ? cores / ranks_here : 1;
 }
@@ -181,17 +183,25 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
         return status;
     }
     qr_warn_of_memory(simulation, simulation->model);
-    simulation->threads = threads_of_rank(simulation);
-    simulation->ops = qr_backend_find("cpu");
+    int place = 0;
+    simulation->threads = threads_of_rank(simulation, &place);
+    status = qr_choose_backend(simulation);
+    if (status != QR_OK) {
+        return status;
+    }
     qr_backend_setup setup = {.model = simulation->model,
                               .network = simulation->network,
                               .file_votes = file_votes,
-                              .threads = simulation->threads};
+                              .threads = simulation->threads,
+                              .place = place};
     status = simulation->ops->create(&setup, &simulation->backend);
     if (status != QR_OK) {
         status = qr_error_context(status, "compute rank %d", simulation->comm->me.part);
     }
     status = qr_comm_agree(simulation->comm->compute, status);
+    if (status == QR_OK) {
+        status = qr_choose_exchange(simulation);
+    }
     if (status == QR_OK) {
         status = qr_halo_exchange_create(simulation->comm, simulation->network, simulation->ops, simulation->backend,
                                          &simulation->exchange);

@@ -40,6 +40,8 @@ typedef struct qr_simulation {
     qr_model *model; /* compute ranks only, from here on */
     qr_network *network;
     const qr_backend_ops *ops;
+    char backend_reason[192]; /* why this backend */
+    const char *exchange_name;
     qr_backend *backend;
     qr_halo_exchange *exchange;
     int threads;
@@ -67,6 +69,10 @@ qr_status qr_simulation_read_deck(qr_simulation *simulation);
 qr_status qr_simulation_check(qr_simulation *simulation);
 qr_status qr_simulation_build(qr_simulation *simulation);
 void qr_simulation_clear(qr_simulation *simulation);
+
+/* choose.c: collective over the compute ranks. The first sets ops, the second joins the parts where it can. */
+qr_status qr_choose_backend(qr_simulation *simulation);
+qr_status qr_choose_exchange(qr_simulation *simulation);
 
 /* plan.c: a dry run. Collective over the world. */
 qr_status qr_simulation_plan(qr_simulation *simulation);

@@ -74,15 +74,16 @@ static qr_status create_model(crowd *c)
     return status;
 }
 
-static qr_status create_backends(crowd *c, int threads)
+static qr_status create_backends(crowd *c, const crowd_setup *setup)
 {
-    c->ops = qr_backend_find("cpu");
+    int threads = setup->threads;
+    c->ops = setup->ops != NULL ? setup->ops : qr_backend_find("cpu");
     if (c->ops == NULL) {
         return qr_error(QR_INTERNAL, "no cpu backend");
     }
     for (int p = 0; p < c->n_parts; p++) {
-        qr_backend_setup setup = {.model = c->model, .network = c->network[p], .threads = threads > 0 ? threads : 1};
-        qr_status status = c->ops->create(&setup, &c->backend[p]);
+        qr_backend_setup with = {.model = c->model, .network = c->network[p], .threads = threads > 0 ? threads : 1};
+        qr_status status = c->ops->create(&with, &c->backend[p]);
         if (status != QR_OK) {
             return status;
         }
@@ -168,7 +169,7 @@ qr_status crowd_open(const crowd_setup *setup, crowd **out)
         status = create_model(c);
     }
     if (status == QR_OK) {
-        status = create_backends(c, setup->threads);
+        status = create_backends(c, setup);
     }
     if (status == QR_OK) {
         status = create_messages(c);

@@ -13,8 +13,9 @@ typedef struct crowd_setup {
     const char *deck_text;
     const char *const *overrides; /* [n_overrides] "key=value" */
     int n_overrides;
-    int parts;   /* 0 counts as 1 */
-    int threads; /* per part; 0 counts as 1 */
+    int parts;                 /* 0 counts as 1 */
+    int threads;               /* per part; 0 counts as 1 */
+    const qr_backend_ops *ops; /* NULL: the CPU backend */
     /* network.kind edge_list only: every arc of the graph in any order, both directions where undirected. */
     const qr_edge *arcs; /* [n_arcs] */
     int64_t n_arcs;

@@ -104,8 +104,8 @@ static void test_table(void **state)
     assert_int_equal(qr_key_find("model.dynamics")->n_choices, QR_DYNAMICS_METROPOLIS + 1);
     assert_int_equal(qr_key_find("network.kind")->n_choices, QR_NETWORK_EDGE_LIST + 1);
     assert_int_equal(qr_key_find("network.neighbours")->n_choices, QR_MOORE + 1);
-    assert_int_equal(qr_key_find("compute.backend")->n_choices, QR_BACKEND_CPU + 1);
-    assert_int_equal(qr_key_find("comm.exchange")->n_choices, QR_EXCHANGE_MPI_HOST + 1);
+    assert_int_equal(qr_key_find("compute.backend")->n_choices, QR_BACKEND_CUDA + 1);
+    assert_int_equal(qr_key_find("comm.exchange")->n_choices, QR_EXCHANGE_NCCL + 1);
 }
 
 static void test_whole_numbers(void **state)

@@ -1,0 +1,210 @@
+/* The CUDA backend's entry points. */
+#include "backend/cuda/cuda.h"
+
+#include "base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void cuda_destroy(qr_backend *backend)
+{
+    if (backend == NULL) {
+        return;
+    }
+    qr_nccl_destroy(backend->nccl);
+    if (backend->graph != NULL) {
+        (void)cudaGraphExecDestroy(backend->graph);
+    }
+    for (size_t i = 0; i < backend->n_allocations; i++) {
+        (void)cudaFree(backend->allocations[i]);
+    }
+    free(backend->allocations);
+    free(backend->peers);
+    (void)cudaFreeHost(backend->control);
+    (void)cudaFreeHost(backend->handed_out);
+    (void)cudaFreeHost(backend->row_votes);
+    (void)cudaFreeHost(backend->row_leaders);
+    if (backend->done != NULL) {
+        (void)cudaEventDestroy(backend->done);
+    }
+    if (backend->stream != NULL) {
+        (void)cudaStreamDestroy(backend->stream);
+    }
+    free(backend);
+}
+
+static qr_status allocate_pinned(int64_t count, int64_t size, void **out)
+{
+    return qr_cuda_check(cudaHostAlloc(out, (size_t)(count * size), cudaHostAllocDefault), "pinned memory");
+}
+
+/* Ranks of a machine take its devices in turn. */
+static qr_status choose_device(qr_backend *backend, int place)
+{
+    int n = 0;
+    struct cudaDeviceProp properties;
+    qr_status status = qr_cuda_check(cudaGetDeviceCount(&n), "looking for devices");
+    if (status == QR_OK && n == 0) {
+        status = qr_error(QR_ENVIRONMENT, "no CUDA device");
+    }
+    if (status != QR_OK) {
+        return status;
+    }
+    backend->device = place % n;
+    status = qr_cuda_check(cudaSetDevice(backend->device), "choosing a device");
+    if (status == QR_OK) {
+        status = qr_cuda_check(cudaGetDeviceProperties(&properties, backend->device), "asking for device properties");
+    }
+    if (status == QR_OK) {
+        memcpy(backend->device_id, &properties.uuid, QR_DEVICE_ID_BYTES);
+        (void)snprintf(backend->device_name, sizeof backend->device_name, "%.63s", properties.name);
+        status = qr_cuda_check(cudaStreamCreateWithFlags(&backend->stream, cudaStreamNonBlocking), "making a stream");
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_check(cudaEventCreateWithFlags(&backend->done, cudaEventDisableTiming), "making an event");
+    }
+    return status;
+}
+
+static void describe(qr_backend *backend)
+{
+    const qr_part *part = &backend->part;
+    static const char *const widths[] = {"8 bits", "4 bits", "2 bits", "1 bit"};
+    if (part->form == QR_FORM_PLANES) {
+        (void)snprintf(backend->description, sizeof backend->description, "%s, %d bit plane%s, 64 agents a word",
+                       backend->device_name, part->n_planes, part->n_planes == 1 ? "" : "s");
+    } else {
+        (void)snprintf(backend->description, sizeof backend->description, "%s, %s a vote%s", backend->device_name,
+                       widths[part->packing], part->form == QR_FORM_NEURAL ? ", float32 states" : "");
+    }
+}
+
+static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
+{
+    qr_backend *backend = NULL;
+    qr_status status = qr_allocate(1, sizeof *backend, "the backend", (void **)&backend);
+    if (status != QR_OK) {
+        return status;
+    }
+    backend->model = setup->model;
+    backend->network = setup->network;
+    backend->n_parts = setup->network->n_parts;
+    int64_t n_options = setup->model->rule.n_options;
+    status = choose_device(backend, setup->place);
+    if (status == QR_OK) {
+        status = allocate_pinned(1, sizeof *backend->control, (void **)&backend->control);
+    }
+    if (status == QR_OK) {
+        status = allocate_pinned(2 * n_options, 8, (void **)&backend->handed_out);
+    }
+    if (status == QR_OK) {
+        status = allocate_pinned(QR_DEVICE_ROWS * n_options, 8, (void **)&backend->row_votes);
+    }
+    if (status == QR_OK) {
+        status = allocate_pinned(QR_DEVICE_ROWS, 8, (void **)&backend->row_leaders);
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_make_part(backend, setup->file_votes);
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_make_halo(backend);
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_wait(backend);
+    }
+    if (status != QR_OK) {
+        cuda_destroy(backend);
+        return status;
+    }
+    describe(backend);
+    *out = backend;
+    return QR_OK;
+}
+
+/* A byte a vote in messages. */
+static int64_t cuda_halo_bytes(const qr_backend *backend, int64_t n_votes)
+{
+    (void)backend;
+    return n_votes;
+}
+
+static qr_status cuda_read_votes(qr_backend *backend, int64_t first, int64_t count, uint8_t *out)
+{
+    qr_status status = QR_OK;
+    for (int64_t at = 0; at < count && status == QR_OK; at += QR_CUDA_STAGING) {
+        int64_t n = count - at < QR_CUDA_STAGING ? count - at : QR_CUDA_STAGING;
+        qr_launch_load(&backend->part, first + at, n, backend->staging, backend->stream);
+        status = qr_cuda_check(
+            cudaMemcpyAsync(out + at, backend->staging, (size_t)n, cudaMemcpyDeviceToHost, backend->stream),
+            "reading votes");
+        if (status == QR_OK) {
+            status = qr_cuda_wait(backend);
+        }
+    }
+    return status;
+}
+
+static qr_status cuda_read_state(qr_backend *backend, int64_t first, int64_t count, float *out)
+{
+    size_t dim = (size_t)backend->model->state_dim;
+    if (dim == 0 || count == 0) {
+        return QR_OK;
+    }
+    qr_status status =
+        qr_cuda_check(cudaMemcpyAsync(out, backend->part.state + (size_t)first * dim,
+                                      (size_t)count * dim * sizeof(float), cudaMemcpyDeviceToHost, backend->stream),
+                      "reading states");
+    return status == QR_OK ? qr_cuda_wait(backend) : status;
+}
+
+static void cuda_device_id(const qr_backend *backend, void *out)
+{
+    memcpy(out, backend->device_id, QR_DEVICE_ID_BYTES);
+}
+
+static double cuda_bytes_per_step(const qr_backend *backend)
+{
+    const qr_part *part = &backend->part;
+    double own = (double)part->count;
+    double votes = part->form == QR_FORM_PLANES ? 2.0 * part->n_planes / 8.0 : 2.0 / (double)(1u << part->packing);
+    double edges = part->row != NULL ? 5.0 * (double)backend->network->own_edge_ends : 0.0;
+    return own * (votes + 8.0 * (double)backend->model->state_dim) + edges;
+}
+
+static const char *cuda_describe(const qr_backend *backend)
+{
+    return backend->description;
+}
+
+static bool cuda_runs_alone(const qr_backend *backend)
+{
+    return backend->n_parts == 1 || backend->nccl != NULL;
+}
+
+#if defined(QUORATE_NCCL)
+#define QR_CUDA_MAKE_ID qr_nccl_make_id
+#define QR_CUDA_JOIN    qr_cuda_join
+#else /* built without NCCL: parts talk through the host */
+#define QR_CUDA_MAKE_ID NULL
+#define QR_CUDA_JOIN    NULL
+#endif
+
+const qr_backend_ops qr_backend_ops_cuda = {.name = "cuda",
+                                            .create = cuda_create,
+                                            .destroy = cuda_destroy,
+                                            .bytes_estimate = qr_cuda_bytes_estimate,
+                                            .halo_bytes = cuda_halo_bytes,
+                                            .halo_pack = qr_cuda_halo_pack,
+                                            .halo_place = qr_cuda_halo_place,
+                                            .count = qr_cuda_count,
+                                            .update = qr_cuda_update,
+                                            .make_join_id = QR_CUDA_MAKE_ID,
+                                            .join = QR_CUDA_JOIN,
+                                            .device_id = cuda_device_id,
+                                            .runs_alone = cuda_runs_alone,
+                                            .run = qr_cuda_run,
+                                            .read_votes = cuda_read_votes,
+                                            .read_state = cuda_read_state,
+                                            .bytes_per_step = cuda_bytes_per_step,
+                                            .describe = cuda_describe};

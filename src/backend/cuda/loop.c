@@ -1,0 +1,196 @@
+/* Steps: one at a time where the caller exchanges votes and sums tallies, or many in one CUDA graph. */
+#include "backend/cuda/cuda.h"
+
+#include <string.h>
+
+enum { GRAPH_NODES = 256, MOST_GRAPH_STEPS = 64 };
+
+qr_status qr_cuda_send_control(qr_backend *backend)
+{
+    return qr_cuda_check(cudaMemcpyAsync(backend->part.control, backend->control, sizeof *backend->control,
+                                         cudaMemcpyHostToDevice, backend->stream),
+                         "writing the control block");
+}
+
+static qr_status receive_control(qr_backend *backend)
+{
+    return qr_cuda_check(cudaMemcpyAsync(backend->control, backend->part.control, sizeof *backend->control,
+                                         cudaMemcpyDeviceToHost, backend->stream),
+                         "reading the control block");
+}
+
+/* This part's tally, handed in by the kernels before. */
+static qr_status receive_tally(qr_backend *backend, qr_tally *out)
+{
+    size_t n_options = backend->part.rule.n_options;
+    qr_launch_hand_in(&backend->part, backend->handed_in, backend->stream);
+    qr_status status = qr_cuda_check(cudaMemcpyAsync(backend->handed_out, backend->handed_in, 16 * n_options,
+                                                     cudaMemcpyDeviceToHost, backend->stream),
+                                     "reading the tally");
+    if (status == QR_OK) {
+        status = qr_cuda_wait(backend);
+    }
+    if (status == QR_OK) {
+        memset(out, 0, sizeof *out);
+        memcpy(out->votes, backend->handed_out, 8 * n_options);
+        memcpy(out->leader, backend->handed_out + n_options, 8 * n_options);
+    }
+    return status;
+}
+
+static void clear_control(qr_backend *backend)
+{
+    memset(backend->control, 0, sizeof *backend->control);
+    backend->control->current = backend->current;
+}
+
+qr_status qr_cuda_count(qr_backend *backend, qr_tally *out)
+{
+    clear_control(backend);
+    qr_status status = qr_cuda_send_control(backend);
+    if (status != QR_OK) {
+        return status;
+    }
+    qr_launch_count(&backend->part, backend->stream);
+    return receive_tally(backend, out);
+}
+
+qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr_tally *before, qr_tally *out)
+{
+    qr_part part = backend->part;
+    size_t n_options = part.rule.n_options;
+    bool last = !part.sweeps || colour + 1 == part.lattice.n_colours;
+    part.decides = 0;
+    clear_control(backend);
+    backend->control->step = step - 1;
+    backend->control->limit = step;
+    memcpy(backend->control->votes, before->votes, 8 * n_options);
+    qr_status status = qr_cuda_send_control(backend);
+    if (status != QR_OK) {
+        return status;
+    }
+    qr_launch_update(&part, colour, last ? 1 : 0, backend->stream);
+    if (!last) {
+        return qr_cuda_wait(backend);
+    }
+    status = receive_tally(backend, out);
+    if (status == QR_OK && !part.sweeps) {
+        backend->current ^= 1u;
+        backend->control->current = backend->current;
+        status = qr_cuda_send_control(backend); /* halo votes go to the buffer that is current now */
+        if (status == QR_OK) {
+            status = qr_cuda_wait(backend);
+        }
+    }
+    return status;
+}
+
+static qr_status refresh_halo(qr_backend *backend)
+{
+    qr_launch_copy(&backend->part, QR_COPY_WITHIN, backend->within, backend->n_within, backend->within_votes, NULL,
+                   backend->stream);
+    return backend->nccl != NULL ? qr_nccl_halo(backend) : QR_OK;
+}
+
+/* Everything of one step, onto the stream. */
+static qr_status enqueue_step(qr_backend *backend)
+{
+    const qr_part *part = &backend->part;
+    int n_colours = part->sweeps ? part->lattice.n_colours : 1;
+    qr_status status = QR_OK;
+    for (int colour = 0; colour < n_colours && status == QR_OK; colour++) {
+        status = refresh_halo(backend);
+        qr_launch_update(part, colour, colour + 1 == n_colours ? 1 : 0, backend->stream);
+    }
+    if (status == QR_OK && !part->decides) {
+        qr_launch_hand_in(part, backend->handed_in, backend->stream);
+        status = qr_nccl_gather(backend);
+        qr_launch_decide(part, backend->stream);
+    }
+    return status;
+}
+
+/* A graph of several steps. Steps beyond the limit in the control block do nothing. */
+static qr_status make_graph(qr_backend *backend)
+{
+    const qr_part *part = &backend->part;
+    cudaGraph_t graph = NULL;
+    int64_t nodes = part->sweeps ? 2 * (int64_t)part->lattice.n_colours : 2;
+    backend->graph_steps = GRAPH_NODES / nodes;
+    backend->graph_steps = backend->graph_steps > MOST_GRAPH_STEPS ? MOST_GRAPH_STEPS : backend->graph_steps;
+    backend->graph_steps = backend->graph_steps < 1 ? 1 : backend->graph_steps;
+    qr_status status = qr_cuda_check(cudaStreamBeginCapture(backend->stream, cudaStreamCaptureModeThreadLocal),
+                                     "recording a graph of steps");
+    if (status != QR_OK) {
+        return status;
+    }
+    for (int64_t s = 0; s < backend->graph_steps && status == QR_OK; s++) {
+        status = enqueue_step(backend);
+    }
+    cudaError_t ended = cudaStreamEndCapture(backend->stream, &graph);
+    if (status == QR_OK) {
+        status = qr_cuda_check(ended, "recording a graph of steps");
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_check(cudaGraphInstantiate(&backend->graph, graph, 0), "making a graph of steps");
+    }
+    if (graph != NULL) {
+        (void)cudaGraphDestroy(graph);
+    }
+    return status;
+}
+
+static void set_control(qr_backend *backend, const qr_steps *steps)
+{
+    qr_control *control = backend->control;
+    clear_control(backend);
+    control->step = steps->first - 1;
+    control->limit = steps->first - 1 + steps->count;
+    control->rows_from = steps->first - 1;
+    control->stop_at_decision = steps->stop_at_decision ? 1 : 0;
+    control->consensus = *steps->consensus;
+    memcpy(control->votes, steps->votes, sizeof(int64_t) * backend->part.rule.n_options);
+}
+
+/* Rows, control block: what the host wants to know after a batch. */
+static qr_status receive_rows(qr_backend *backend, int64_t count)
+{
+    size_t n_options = backend->part.rule.n_options;
+    qr_status status =
+        qr_cuda_check(cudaMemcpyAsync(backend->row_votes, backend->part.row_votes, (size_t)count * n_options * 8,
+                                      cudaMemcpyDeviceToHost, backend->stream),
+                      "reading rows");
+    if (status == QR_OK) {
+        status = qr_cuda_check(cudaMemcpyAsync(backend->row_leaders, backend->part.row_leaders, (size_t)count * 8,
+                                               cudaMemcpyDeviceToHost, backend->stream),
+                               "reading rows");
+    }
+    return status == QR_OK ? receive_control(backend) : status;
+}
+
+qr_status qr_cuda_run(qr_backend *backend, qr_steps *steps)
+{
+    qr_status status = backend->graph == NULL ? make_graph(backend) : QR_OK;
+    if (status != QR_OK) {
+        return status;
+    }
+    steps->count = steps->count < QR_DEVICE_ROWS ? steps->count : QR_DEVICE_ROWS;
+    set_control(backend, steps);
+    status = qr_cuda_send_control(backend);
+    for (int64_t taken = 0; taken < steps->count && status == QR_OK; taken += backend->graph_steps) {
+        status = qr_cuda_check(cudaGraphLaunch(backend->graph, backend->stream), "starting a graph of steps");
+    }
+    if (status == QR_OK) {
+        status = receive_rows(backend, steps->count);
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_wait(backend);
+    }
+    if (status == QR_OK) {
+        backend->current = backend->control->current;
+        steps->done = backend->control->step - (steps->first - 1);
+        steps->row_votes = backend->row_votes;
+        steps->row_leaders = backend->row_leaders;
+    }
+    return status;
+}

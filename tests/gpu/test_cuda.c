@@ -1,0 +1,229 @@
+/* The CUDA backend against the CPU's, bit for bit: random models on random networks, in one part and in several that
+ * share the device, step by step and many steps at once. */
+#include "cases.h"
+#include "crowd.h"
+#include "run/backends.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { N_KINDS = QR_NETWORK_EDGE_LIST + 1, CASES = 6 * N_KINDS * 20, STEPS = 4, BATCH = 37, SKIPPED = 77 };
+
+static const qr_backend_ops *cuda;
+
+static crowd *open_case(const drawn_case *drawn, const qr_backend_ops *ops, int parts)
+{
+    crowd_setup setup = {.deck_text = drawn->text,
+                         .parts = parts,
+                         .ops = ops,
+                         .arcs = drawn->arcs,
+                         .n_arcs = drawn->n_arcs,
+                         .n_agents = drawn->n_agents};
+    crowd *c = NULL;
+    if (crowd_open(&setup, &c) != QR_OK) {
+        fail_msg("%s%s", drawn->text, qr_error_message());
+    }
+    return c;
+}
+
+static void draw(int number, uint64_t *random, drawn_case *drawn)
+{
+    case_draw(random, (qr_rule_kind)(number % QR_N_RULES), (qr_network_kind)(number / QR_N_RULES % N_KINDS), drawn);
+}
+
+/* Fails with the first agent that differs. */
+static void check_votes(const char *text, const char *what, const crowd *expected, const crowd *got)
+{
+    size_t n = (size_t)expected->spec.n_agents;
+    uint8_t *a = malloc(n);
+    uint8_t *b = malloc(n);
+    assert_non_null(a);
+    assert_non_null(b);
+    crowd_votes(expected, a);
+    crowd_votes(got, b);
+    for (size_t i = 0; i < n; i++) {
+        if (a[i] != b[i]) {
+            fail_msg("%s%s: step %lld, agent %zu votes %d instead of %d", text, what, (long long)got->step, i, b[i],
+                     a[i]);
+        }
+    }
+    free(a);
+    free(b);
+}
+
+static void check_equal(const char *text, const char *what, const crowd *expected, const crowd *got)
+{
+    check_votes(text, what, expected, got);
+    if (crowd_hash(expected) != crowd_hash(got)) {
+        fail_msg("%s%s: step %lld, other states", text, what, (long long)got->step);
+    }
+    for (uint32_t k = 0; k < expected->model->rule.n_options; k++) {
+        if (expected->tally.votes[k] != got->tally.votes[k] || expected->tally.leader[k] != got->tally.leader[k]) {
+            fail_msg("%s%s: step %lld, option %u: %lld votes and leader %llx instead of %lld and %llx", text, what,
+                     (long long)got->step, k, (long long)got->tally.votes[k], (unsigned long long)got->tally.leader[k],
+                     (long long)expected->tally.votes[k], (unsigned long long)expected->tally.leader[k]);
+        }
+    }
+}
+
+static void every_step_equals_the_cpu(void **state)
+{
+    (void)state;
+    uint64_t random = 11;
+    for (int number = 0; number < CASES; number++) {
+        drawn_case drawn;
+        draw(number, &random, &drawn);
+        int parts = 1 + number % 3;
+        char what[32];
+        (void)snprintf(what, sizeof what, "in %d parts", parts);
+        crowd *cpu = open_case(&drawn, NULL, 1);
+        crowd *gpu = open_case(&drawn, cuda, parts);
+        for (int step = 0; step <= STEPS; step++) {
+            check_equal(drawn.text, what, cpu, gpu);
+            crowd_step(cpu, 1);
+            crowd_step(gpu, 1);
+        }
+        crowd_free(cpu);
+        crowd_free(gpu);
+        case_clear(&drawn);
+    }
+}
+
+/* A batch on the device, its rows checked one by one against CPU steps. */
+static void check_batch(const char *text, crowd *cpu, crowd *gpu, int64_t count, bool stop)
+{
+    uint32_t n_options = cpu->model->rule.n_options;
+    qr_steps steps = {.first = gpu->step + 1,
+                      .count = count,
+                      .stop_at_decision = stop,
+                      .consensus = &gpu->consensus,
+                      .votes = gpu->tally.votes};
+    if (cuda->run(gpu->backend[0], &steps) != QR_OK) {
+        fail_msg("%s%s", text, qr_error_message());
+    }
+    for (int64_t r = 0; r < steps.done; r++) {
+        if (stop && cpu->consensus.decision.decided) {
+            fail_msg("%s%lld steps were taken, but the decision was at %lld", text, (long long)steps.done,
+                     (long long)cpu->consensus.decision.step);
+        }
+        crowd_step(cpu, 1);
+        int64_t winner = qr_tally_winner(&cpu->tally, n_options);
+        if (memcmp(steps.row_votes + r * n_options, cpu->tally.votes, n_options * sizeof(int64_t)) != 0 ||
+            steps.row_leaders[r] != cpu->tally.leader[winner]) {
+            fail_msg("%srow of step %lld differs (leader %llx, CPU %llx)", text, (long long)cpu->step,
+                     (unsigned long long)steps.row_leaders[r], (unsigned long long)cpu->tally.leader[winner]);
+        }
+    }
+    if (steps.done < count && !(stop && cpu->consensus.decision.decided)) {
+        fail_msg("%sonly %lld of %lld steps were taken", text, (long long)steps.done, (long long)count);
+    }
+    gpu->step = cpu->step;
+    gpu->tally = cpu->tally;
+    gpu->consensus = cpu->consensus;
+    check_votes(text, "after a batch", cpu, gpu);
+    assert_true(crowd_hash(cpu) == crowd_hash(gpu));
+}
+
+static void batches_equal_the_cpu(void **state)
+{
+    (void)state;
+    uint64_t random = 12;
+    int decided = 0;
+    for (int number = 0; number < CASES / 2; number++) {
+        drawn_case drawn;
+        draw(number, &random, &drawn);
+        crowd *cpu = open_case(&drawn, NULL, 1);
+        crowd *gpu = open_case(&drawn, cuda, 1);
+        bool stop = number % 2 == 0;
+        check_batch(drawn.text, cpu, gpu, 1, stop);
+        if (!stop || !cpu->consensus.decision.decided) {
+            check_batch(drawn.text, cpu, gpu, BATCH, stop);
+        }
+        decided += cpu->consensus.decision.decided ? 1 : 0;
+        crowd_free(cpu);
+        crowd_free(gpu);
+        case_clear(&drawn);
+    }
+    assert_in_range(decided, 1, CASES); /* some of these small crowds agree */
+}
+
+/* Enough agents for many blocks, chunks and words. */
+static void large_crowds_equal_the_cpu(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"rule: voter",
+                                         "rule: voter, noise: 0.01",
+                                         "rule: majority",
+                                         "rule: majority, samples: 3",
+                                         "rule: q_voter, q: 3, epsilon: 0.1",
+                                         "rule: potts, temperature: 1.1",
+                                         "rule: best_of_n, qualities: QUALITIES",
+                                         "rule: neural, state_dim: 64, hidden: 64, temperature: 0.7",
+                                         "rule: neural, state_dim: 10, hidden: 33, temperature: 0"};
+    static const char *const kinds[] = {"lattice2d, size: [1024, 128]",
+                                        "lattice2d, size: [501, 401]",
+                                        "lattice2d, size: [512, 300], neighbours: moore",
+                                        "lattice3d, size: [101, 51, 40], neighbours: moore",
+                                        "lattice3d, size: [128, 30, 40]",
+                                        "lattice2d, size: [300, 300], periodic: false",
+                                        "ring, degree: 6",
+                                        "ring, degree: 8",
+                                        "complete",
+                                        "random_regular, degree: 8",
+                                        "scale_free, attach: 3"};
+    static const struct {
+        int n;
+        const char *qualities;
+    } options[] = {{2, "[1, 1.2]"}, {3, "[1, 1.1, 1.2]"}, {5, "[1, 1, 1, 1.1, 1.2]"}, {16, NULL}, {100, NULL}};
+    for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
+        for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+            for (size_t o = 0; o < sizeof options / sizeof options[0]; o++) {
+                bool listed = strstr(models[m], "QUALITIES") != NULL;
+                bool potts = strstr(models[m], "potts") != NULL;
+                if ((listed && options[o].qualities == NULL) || (potts && k >= 8)) {
+                    continue;
+                }
+                char text[1024];
+                (void)snprintf(
+                    text, sizeof text,
+                    "output: {directory: none}\nagents: {options: %d%s}\nmodel: {%.*s%s}\nnetwork: {kind: %s}\n",
+                    options[o].n, k >= 6 ? ", count: 150001" : "",
+                    (int)(listed ? strstr(models[m], "QUALITIES") - models[m] : (long)strlen(models[m])), models[m],
+                    listed ? options[o].qualities : "", kinds[k]);
+                crowd_setup setup = {.deck_text = text, .threads = 4};
+                crowd *cpu = NULL;
+                crowd *gpu = NULL;
+                if (crowd_open(&setup, &cpu) != QR_OK) {
+                    fail_msg("%s%s", text, qr_error_message());
+                }
+                setup.ops = cuda;
+                if (crowd_open(&setup, &gpu) != QR_OK) {
+                    fail_msg("%s%s", text, qr_error_message());
+                }
+                check_batch(text, cpu, gpu, 2, false);
+                crowd_free(cpu);
+                crowd_free(gpu);
+            }
+        }
+    }
+}
+
+int main(void)
+{
+    char why[512] = "";
+    cuda = qr_backend_load_cuda(why, sizeof why);
+    if (cuda == NULL) {
+        (void)printf("skipped, there is no CUDA device to test: %s\n", why);
+        return SKIPPED;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_step_equals_the_cpu),
+                                       cmocka_unit_test(batches_equal_the_cpu),
+                                       cmocka_unit_test(large_crowds_equal_the_cpu)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

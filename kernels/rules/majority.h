@@ -68,6 +68,14 @@ QR_FN QR_WORD qr_majority_of_5(QR_WORD a, QR_WORD b, QR_WORD c, QR_WORD d, QR_WO
     return QR_WORD_MOST(QR_WORD_MOST(a, b, c), QR_WORD_MOST(sum, d, e), QR_WORD_ODD(sum, d, e));
 }
 
+/* The majority in a square of three by three agents, from the sums and carries (QR_WORD_ODD, QR_WORD_MOST) of its three
+ * columns, which neighbours in a row share. */
+QR_FN QR_WORD qr_majority_of_columns(const QR_WORD sum[3], const QR_WORD carry[3])
+{
+    return qr_majority_of_5(carry[0], carry[1], carry[2], QR_WORD_MOST(sum[0], sum[1], sum[2]),
+                            QR_WORD_ODD(sum[0], sum[1], sum[2]));
+}
+
 QR_FN QR_WORD qr_majority_of_9(const QR_WORD *word, QR_WORD last)
 {
     QR_WORD sum0 = QR_WORD_ODD(word[0], word[1], word[2]);

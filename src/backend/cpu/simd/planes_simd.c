@@ -222,26 +222,67 @@ QR_INLINE void draw_choices(const plane_job *job, const variant kind, int64_t i,
     }
 }
 
-/* The votes to the west and the east of `together` vectors of a row, which begin at `at`; `before` and `behind` are the
- * places of the vectors beside them. Bits move to the next lane as a whole: a word turned by one bit has every bit in
- * place but one, which stands in the same place of the word beside it. */
-QR_INLINE void see_beside(const uint64_t *before, const uint64_t *at, const uint64_t *behind, const int together,
-                          qr_vec *west, qr_vec *own, qr_vec *east)
+/* What is to the west and the east of `together` vectors of a row, between the vectors `before` and `behind`. Bits move
+ * to the next lane as a whole: a word turned by one bit has every bit in place but one, which stands in the same place
+ * of the word beside it. */
+QR_INLINE void see_beside(qr_vec before, const qr_vec *own, qr_vec behind, const int together, qr_vec *west,
+                          qr_vec *east)
 {
     const qr_vec lowest = qr_vec_all(1);
     const qr_vec highest = qr_vec_all((uint64_t)1 << 63);
     qr_vec up[VECTORS_TOGETHER + 1];
     qr_vec down[VECTORS_TOGETHER + 1];
-    up[0] = qr_vec_turn_up(qr_vec_load(before));
+    up[0] = qr_vec_turn_up(before);
     for (int v = 0; v < together; v++) {
-        own[v] = qr_vec_load(at + v * QR_LANES);
         up[v + 1] = qr_vec_turn_up(own[v]);
         down[v] = qr_vec_turn_down(own[v]);
     }
-    down[together] = qr_vec_turn_down(qr_vec_load(behind));
+    down[together] = qr_vec_turn_down(behind);
     for (int v = 0; v < together; v++) {
         west[v] = qr_vec_select(up[v + 1], qr_vec_last_then(up[v], up[v + 1]), lowest);
         east[v] = qr_vec_select(down[v], qr_vec_rest_then(down[v], down[v + 1]), highest);
+    }
+}
+
+/* The same for vectors in memory: votes in the west, here and in the east. */
+QR_INLINE void see_row(const uint64_t *before, const uint64_t *at, const uint64_t *behind, const int together,
+                       qr_vec (*votes)[VECTORS_TOGETHER])
+{
+    for (int v = 0; v < together; v++) {
+        votes[1][v] = qr_vec_load(at + v * QR_LANES);
+    }
+    see_beside(qr_vec_load(before), votes[1], qr_vec_load(behind), together, votes[0], votes[2]);
+}
+
+/* How many of the votes above, at and below a place are set: 2 carry + sum. */
+QR_INLINE void add_column(const uint64_t *at, int64_t row, qr_vec *own, qr_vec *sum, qr_vec *carry)
+{
+    qr_vec above = qr_vec_load(at - row);
+    qr_vec below = qr_vec_load(at + row);
+    *own = qr_vec_load(at);
+    *sum = qr_vec_xor3(above, *own, below);
+    *carry = qr_vec_most(above, *own, below);
+}
+
+/* The majority on a square, for vectors of a row as in see_row. */
+QR_INLINE void square_majority(const uint64_t *before, const uint64_t *at, const uint64_t *behind, int64_t row,
+                               const int together, qr_vec *own, qr_vec *votes)
+{
+    qr_vec unused;
+    qr_vec beside[2][2]; /* before and behind: sum, carry */
+    qr_vec sum[3][VECTORS_TOGETHER];
+    qr_vec carry[3][VECTORS_TOGETHER];
+    add_column(before, row, &unused, &beside[0][0], &beside[0][1]);
+    add_column(behind, row, &unused, &beside[1][0], &beside[1][1]);
+    for (int v = 0; v < together; v++) {
+        add_column(at + v * QR_LANES, row, &own[v], &sum[1][v], &carry[1][v]);
+    }
+    see_beside(beside[0][0], sum[1], beside[1][0], together, sum[0], sum[2]);
+    see_beside(beside[0][1], carry[1], beside[1][1], together, carry[0], carry[2]);
+    for (int v = 0; v < together; v++) {
+        const qr_vec sums[3] = {sum[0][v], sum[1][v], sum[2][v]};
+        const qr_vec carries[3] = {carry[0][v], carry[1][v], carry[2][v]};
+        votes[v] = qr_majority_of_columns(sums, carries);
     }
 }
 
@@ -259,18 +300,22 @@ QR_INLINE void advance_in_row(const plane_job *job, const variant kind, const ui
     qr_vec north[3][VECTORS_TOGETHER];
     qr_vec here[3][VECTORS_TOGETHER];
     qr_vec south[3][VECTORS_TOGETHER];
-    see_beside(before, at, behind, together, here[0], here[1], here[2]);
-    if (kind.shape == SHAPE_SQUARE) {
-        see_beside(before - row, at - row, behind - row, together, north[0], north[1], north[2]);
-        see_beside(before + row, at + row, behind + row, together, south[0], south[1], south[2]);
-    }
     qr_vec votes[VECTORS_TOGETHER];
+    if (kind.shape == SHAPE_SQUARE && !kind.voter) {
+        square_majority(before, at, behind, row, together, here[1], votes);
+    } else if (kind.shape == SHAPE_SQUARE) {
+        see_row(before, at, behind, together, here);
+        see_row(before - row, at - row, behind - row, together, north);
+        see_row(before + row, at + row, behind + row, together, south);
+    } else {
+        see_row(before, at, behind, together, here);
+    }
     for (int v = 0; v < together; v++) {
         if (kind.shape == SHAPE_CROSS) {
             qr_vec neighbour[4] = {qr_vec_load(at + v * QR_LANES - row), here[0][v], here[2][v],
                                    qr_vec_load(at + v * QR_LANES + row)};
             votes[v] = rule_votes(kind, neighbour, choice[v], here[1][v]);
-        } else {
+        } else if (kind.voter) {
             qr_vec neighbour[8] = {north[0][v], north[1][v], north[2][v], here[0][v],
                                    here[2][v],  south[0][v], south[1][v], south[2][v]};
             votes[v] = rule_votes(kind, neighbour, choice[v], here[1][v]);

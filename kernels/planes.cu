@@ -1,6 +1,9 @@
 /* Bit planes: voter (degree a power of two) and majority (two options, all neighbours) on periodic lattices and rings,
- * 64 agents a word. Any lattice word by word. */
-#include "planes_word.cuh"
+ * 64 agents a word. Lattices of two dimensions whose rows are whole words go by tiles (planes_rows.cuh), all others
+ * word by word. */
+#include "planes_rows.cuh"
+
+enum { MOST_ROWS = 64 };
 
 /* A thread a word, threads stride upwards. */
 typedef struct words_task {
@@ -38,7 +41,7 @@ static __global__ void __launch_bounds__(QR_PLANES_THREADS)
         uint64_t valid = 0;
         if (word < task.n_words) {
             valid = qr_bit_range(0, part.count - index);
-            qr_update_word<VOTER, DEGREE, PLANES>(&part, &task.keys, &buffers, index, valid, x, y, votes);
+            qr_update_word<VOTER, DEGREE, PLANES, false>(&part, &task.keys, &buffers, index, valid, x, y, votes);
             qr_count_word<PLANES>(votes, valid, n_options, &tally);
         }
         __syncwarp();
@@ -122,7 +125,116 @@ static void launch_any(const qr_part *part, cudaStream_t stream)
     }
 }
 
+/* Rows of a tile such that the busiest warp has least to read; each tile reads two rows more than it updates. A warp
+ * that has several tiles of the same rows would not come by agents in ascending order, unless they are one row. */
+static void set_tiles(qr_rows_task *task, int words, int64_t n_warps)
+{
+    int64_t across = (task->row_words + 32 * words - 1) / (32 * words);
+    int64_t least = INT64_MAX;
+    for (int64_t rows = 1; rows <= MOST_ROWS && (rows == 1 || across <= n_warps); rows++) {
+        int64_t tiles = (task->n_rows + rows - 1) / rows * across;
+        int64_t cost = (tiles + n_warps - 1) / n_warps * (rows + 2);
+        if (cost < least) {
+            least = cost;
+            task->rows_at_once = (uint32_t)rows;
+            task->n_tiles = (uint32_t)tiles;
+        }
+    }
+    task->tiles_across = (uint32_t)across;
+}
+
+/* Own words before the first whole row. */
+static int64_t words_before_rows(const qr_part *part)
+{
+    const int64_t row_words = part->lattice.size[0] / QR_DEVICE_GROUP;
+    const int64_t head = (row_words - part->first / QR_DEVICE_GROUP % row_words) % row_words;
+    return head < part->count / QR_DEVICE_GROUP ? head : part->count / QR_DEVICE_GROUP;
+}
+
+template <bool VOTER, bool SQUARE, int PLANES, int WORDS, bool PLAIN>
+static void launch_rows(const qr_part *part, cudaStream_t stream)
+{
+    const int64_t warps = QR_PLANES_THREADS / 32;
+    qr_rows_task task = {};
+    qr_plane_keys_set(&task.keys, part->rule.seed);
+    task.row_words = part->lattice.size[0] / QR_DEVICE_GROUP;
+    task.n_words = part->count / QR_DEVICE_GROUP;
+    task.head = words_before_rows(part);
+    task.n_rows = (task.n_words - task.head) / task.row_words;
+    int64_t resident = resident_blocks((const void *)update_rows<VOTER, SQUARE, PLANES, WORDS, PLAIN>);
+    set_tiles(&task, WORDS, resident * warps);
+    int64_t blocks = (task.n_tiles + warps - 1) / warps;
+    blocks = blocks < 1 ? 1 : blocks > resident ? resident : blocks;
+    update_rows<VOTER, SQUARE, PLANES, WORDS, PLAIN><<<(unsigned)blocks, QR_PLANES_THREADS, 0, stream>>>(*part, task);
+}
+
+template <bool VOTER, bool SQUARE, int PLANES, int WORDS>
+static void launch_rows_as_disturbed(const qr_part *part, cudaStream_t stream)
+{
+    if (part->rule.activation >> 32 != 0 && part->rule.noise == 0 && part->frozen == 0) {
+        launch_rows<VOTER, SQUARE, PLANES, WORDS, true>(part, stream);
+    } else {
+        launch_rows<VOTER, SQUARE, PLANES, WORDS, false>(part, stream);
+    }
+}
+
+template <bool VOTER, int PLANES, int WORDS> static void launch_rows_by_shape(const qr_part *part, cudaStream_t stream)
+{
+    if (part->lattice.moore) {
+        launch_rows_as_disturbed<VOTER, true, PLANES, WORDS>(part, stream);
+    } else {
+        launch_rows_as_disturbed<VOTER, false, PLANES, WORDS>(part, stream);
+    }
+}
+
+/* Voters with several planes, two words a lane. */
+static void launch_voter_rows(const qr_part *part, cudaStream_t stream)
+{
+    switch (part->n_planes) {
+    case 1: launch_rows_by_shape<true, 1, 2>(part, stream); break;
+    case 2: launch_rows_by_shape<true, 2, 2>(part, stream); break;
+    case 3: launch_rows_by_shape<true, 3, 2>(part, stream); break;
+    default: launch_rows_by_shape<true, 4, 2>(part, stream); break;
+    }
+}
+
+/* How many words of a row a lane takes: two where these can be loaded at once; 0 where rows do not suit, or most lanes
+ * would have nothing to do. */
+static int words_of_a_lane(const qr_part *part)
+{
+    const int64_t row_words = part->lattice.size[0] / QR_DEVICE_GROUP;
+    if (part->lattice.dims != 2 || part->lattice.size[0] % QR_DEVICE_GROUP != 0 || row_words < 17) {
+        return 0;
+    }
+    const int64_t head = words_before_rows(part);
+    bool in_pairs = row_words % 2 == 0 && row_words > 32;
+    for (int p = 0; p < part->n_planes; p++) {
+        for (int buffer = 0; buffer < 2; buffer++) {
+            in_pairs =
+                in_pairs && (uintptr_t)(part->plane[buffer][p] + part->before / QR_DEVICE_GROUP + head) % 16 == 0;
+        }
+    }
+    return in_pairs ? 2 : part->n_planes == 1 ? 1 : 0;
+}
+
 extern "C" void qr_launch_planes(const qr_part *part, cudaStream_t stream)
 {
-    launch_any(part, stream);
+    const bool voter = part->rule.choice_planes > 0;
+    switch (words_of_a_lane(part)) {
+    case 2:
+        if (voter) {
+            launch_voter_rows(part, stream);
+        } else {
+            launch_rows_by_shape<false, 1, 2>(part, stream);
+        }
+        break;
+    case 1:
+        if (voter) {
+            launch_rows_by_shape<true, 1, 1>(part, stream);
+        } else {
+            launch_rows_by_shape<false, 1, 1>(part, stream);
+        }
+        break;
+    default: launch_any(part, stream); break;
+    }
 }

@@ -270,8 +270,8 @@ static __device__ __forceinline__ void qr_open_buffers(const qr_part *part, qr_p
 }
 
 /* Updates the 64 agents from own agent `index` on, the first of which stands at (x, y). votes: [PLANES], theirs after
- * the step. Of PLANES planes, part->n_planes are there. */
-template <bool VOTER, int DEGREE, int PLANES>
+ * the step. Of PLANES planes, part->n_planes are there. PLAIN: everybody follows the rule in every step. */
+template <bool VOTER, int DEGREE, int PLANES, bool PLAIN>
 static __device__ __forceinline__ void qr_update_word(const qr_part *part, const qr_plane_keys *keys,
                                                       const qr_plane_buffers *buffers, int64_t index, uint64_t valid,
                                                       int64_t x, int64_t y, uint64_t *votes)
@@ -300,7 +300,7 @@ static __device__ __forceinline__ void qr_update_word(const qr_part *part, const
             votes[p] = VOTER ? qr_voter_word(neighbour, choice, N_CHOICE) : qr_majority_word(neighbour, DEGREE, own[p]);
         }
     }
-    if (rule->activation >> 32 == 0 || rule->noise != 0 || part->frozen != 0) {
+    if (!PLAIN && (rule->activation >> 32 == 0 || rule->noise != 0 || part->frozen != 0)) {
         qr_keep_and_disturb<PLANES>(part, index, valid, buffers->step, own, votes);
     }
 #pragma unroll

@@ -146,8 +146,8 @@ static __device__ __forceinline__ void begin_sums(const float *bias, const threa
 }
 
 /* sum[agent][output] += value[agent][column] * weight[column][output], columns ascending. values: [AGENTS][row];
- * weights: [columns][width]. */
-template <int AGENTS, bool IN_SHARED>
+ * weights: [columns][width]. WHOLE: columns is a multiple of 4. */
+template <int AGENTS, bool IN_SHARED, bool WHOLE>
 static __device__ __forceinline__ void add_columns(const float *values, int32_t row, const float *weights,
                                                    int32_t width, int32_t columns, const thread_share *mine,
                                                    float sum[EACH][EACH])
@@ -164,7 +164,7 @@ static __device__ __forceinline__ void add_columns(const float *values, int32_t 
         }
 #pragma unroll
         for (int q = 0; q < 4; q++) {
-            if (c + q < columns) {
+            if (WHOLE || c + q < columns) {
                 float4 left = load_weights<IN_SHARED>(left_at + (c + q) * width);
                 float4 right = load_weights<IN_SHARED>(right_at + (c + q) * width);
 #pragma unroll
@@ -194,10 +194,11 @@ static __device__ __forceinline__ void apply_first_layer(const qr_neural *net, c
         float sum[EACH][EACH];
         const thread_share mine = share_of_thread<AGENTS>(team->thread, first, at.hidden);
         begin_sums<true>(block->base, &mine, sum);
-        add_columns<AGENTS, IN_SHARED>(team->x, row_of(at.state), block->weights, at.hidden, at.state, &mine, sum);
-        add_columns<AGENTS, IN_SHARED>(team->shares, row_of((int32_t)net->n_options),
-                                       block->weights + at.state * at.hidden, at.hidden, (int32_t)net->n_options, &mine,
-                                       sum);
+        add_columns<AGENTS, IN_SHARED, true>(team->x, row_of(at.state), block->weights, at.hidden, at.state, &mine,
+                                             sum);
+        add_columns<AGENTS, IN_SHARED, false>(team->shares, row_of((int32_t)net->n_options),
+                                              block->weights + at.state * at.hidden, at.hidden, (int32_t)net->n_options,
+                                              &mine, sum);
         if (team->shares == team->hidden) {
             __syncwarp(); /* all have read the shares where hidden values go now: a team of one warp */
         }
@@ -231,8 +232,8 @@ static __device__ __forceinline__ void apply_second_layer(const qr_neural *net, 
         float sum[EACH][EACH];
         const thread_share mine = share_of_thread<AGENTS>(team->thread, first, at.state);
         begin_sums<IN_SHARED>(block->weights + (at.b2 - at.w1), &mine, sum);
-        add_columns<AGENTS, IN_SHARED>(team->hidden, row_of(at.hidden), block->weights + (at.w2 - at.w1), at.state,
-                                       at.hidden, &mine, sum);
+        add_columns<AGENTS, IN_SHARED, true>(team->hidden, row_of(at.hidden), block->weights + (at.w2 - at.w1),
+                                             at.state, at.hidden, &mine, sum);
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             float *row = team->x + (mine.agent + i * (AGENTS / EACH)) * x_row;

@@ -18,9 +18,7 @@ static __global__ void __launch_bounds__(QR_PLANES_THREADS)
     update_words(const __grid_constant__ qr_part part, const __grid_constant__ words_task task)
 {
     __shared__ qr_block_tally block;
-    if (part.control->stopped) {
-        return;
-    }
+    const uint32_t stopped = part.control->stopped;
     const uint32_t n_options = part.rule.n_options;
     const int64_t width = part.lattice.size[0];
     const int64_t height = part.lattice.size[1];
@@ -30,7 +28,10 @@ static __global__ void __launch_bounds__(QR_PLANES_THREADS)
     int64_t x = 0;
     int64_t y = 0;
     int64_t word = (int64_t)blockIdx.x * QR_PLANES_THREADS + threadIdx.x;
-    qr_open_buffers(&part, &buffers);
+    qr_open_buffers(&part, &buffers); /* read in one go with what says whether to go on */
+    if (stopped) {
+        return;
+    }
     qr_tally_clear(&block, n_options);
     if (part.lattice.dims > 1) {
         (void)qr_divide(qr_divide(part.first + word * QR_DEVICE_GROUP, width, &x), height, &y);

@@ -314,15 +314,16 @@ static __global__ void __launch_bounds__(QR_PLANES_THREADS, qr_blocks_wanted(VOT
     update_rows(const __grid_constant__ qr_part part, const __grid_constant__ qr_rows_task task)
 {
     __shared__ qr_block_tally block;
-    if (part.control->stopped) {
-        return;
-    }
+    const uint32_t stopped = part.control->stopped;
     const uint32_t n_options = part.rule.n_options;
     const uint32_t warps = QR_PLANES_THREADS / 32u;
     qr_plane_buffers buffers;
     qr_plane_tally tally = {};
     uint32_t seen = 0;
-    qr_open_buffers(&part, &buffers);
+    qr_open_buffers(&part, &buffers); /* read in one go with what says whether to go on */
+    if (stopped) {
+        return;
+    }
 #pragma unroll
     for (int p = 0; p < PLANES; p++) {
         buffers.current[p] += part.before / QR_DEVICE_GROUP;

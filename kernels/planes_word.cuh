@@ -209,46 +209,57 @@ static __device__ __forceinline__ bool qr_find_borders(const qr_lattice *lattice
     return true;
 }
 
-/* 64 votes from a position of the view on. Nobody needs what lies outside the view, which may not be there. */
+/* 64 votes from a position of the view on. Nobody needs what lies outside the view, which may not be there. No
+ * branches: the loads of all neighbours are to be under way together. */
 static __device__ __forceinline__ uint64_t qr_word_near(const uint64_t *plane, int64_t view, int64_t position)
 {
     const uint64_t last = (uint64_t)(view >> 6);
     const int64_t word = position >> 6;
     const uint32_t shift = (uint32_t)position & 63u;
-    uint64_t low = (uint64_t)word <= last ? __ldg(plane + word) : 0;
-    if (shift == 0) {
-        return low;
-    }
-    uint64_t high = (uint64_t)(word + 1) <= last ? __ldg(plane + word + 1) : 0;
-    return low >> shift | high << (64u - shift);
+    const uint64_t low = (uint64_t)word <= last ? __ldg(plane + word) : 0;
+    const uint64_t high = (uint64_t)(word + 1) <= last ? __ldg(plane + word + 1) : 0;
+    return low >> shift | high << 1 << (63u - shift);
 }
 
-/* The votes of the neighbours number j of 64 agents; at: of use only where somebody stands at a border. */
-static __device__ __forceinline__ uint64_t qr_neighbour_word(const qr_part *part, const uint64_t *plane,
-                                                             int64_t position, int j, bool at_border,
-                                                             const qr_word_borders *at)
+/* The votes of the neighbours of 64 agents. neighbour: [DEGREE]; at: of use only where somebody stands at a border. */
+template <int DEGREE>
+static __device__ __forceinline__ void qr_see_neighbours(const qr_part *part, const uint64_t *plane, int64_t position,
+                                                         bool at_border, const qr_word_borders *at, uint64_t *neighbour)
 {
-    const int64_t there = position + part->offset[j].distance;
-    const int32_t dx = part->offset[j].dx;
-    const int32_t dy = part->offset[j].dy;
-    uint64_t word = qr_word_near(plane, part->view, there);
+    const int64_t width = part->lattice.size[0];
+    const int64_t area = part->lattice.size[0] * part->lattice.size[1];
+#pragma unroll
+    for (int j = 0; j < DEGREE; j++) {
+        neighbour[j] = qr_word_near(plane, part->view, position + part->offset[j].distance);
+    }
     if (!at_border) {
-        return word;
+        return;
     }
-    const int64_t across_x = dx * part->lattice.size[0];
-    const int64_t across_y = dy * part->lattice.size[0] * part->lattice.size[1];
-    const uint64_t x_out = dx < 0 ? at->x_first : dx > 0 ? at->x_last : 0;
-    const uint64_t y_out = dy < 0 ? at->y_first : dy > 0 ? at->y_last : 0;
-    if (x_out != 0) {
-        word ^= (word ^ qr_word_near(plane, part->view, there - across_x)) & x_out;
-    }
-    if (y_out != 0) {
-        word ^= (word ^ qr_word_near(plane, part->view, there - across_y)) & y_out & ~x_out;
-        if ((x_out & y_out) != 0) {
-            word ^= (word ^ qr_word_near(plane, part->view, there - across_x - across_y)) & y_out & x_out;
+#pragma unroll
+    for (int j = 0; j < DEGREE; j++) {
+        const int32_t dx = part->offset[j].dx;
+        if (dx != 0) {
+            uint64_t other = qr_word_near(plane, part->view, position + part->offset[j].distance - dx * width);
+            neighbour[j] ^= (neighbour[j] ^ other) & (dx < 0 ? at->x_first : at->x_last);
         }
     }
-    return word;
+    if ((at->y_first | at->y_last) == 0) {
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < DEGREE; j++) {
+        const int32_t dx = part->offset[j].dx;
+        const int32_t dy = part->offset[j].dy;
+        const int64_t there = position + part->offset[j].distance - dy * area;
+        const uint64_t x_out = dx < 0 ? at->x_first : dx > 0 ? at->x_last : 0;
+        const uint64_t y_out = dy < 0 ? at->y_first : at->y_last;
+        if (dy != 0) {
+            uint64_t other = qr_word_near(plane, part->view, there);
+            neighbour[j] ^= (neighbour[j] ^ other) & y_out & ~x_out;
+            other = qr_word_near(plane, part->view, there - dx * width);
+            neighbour[j] ^= (neighbour[j] ^ other) & y_out & x_out;
+        }
+    }
 }
 
 /* What a step reads and writes. */
@@ -293,10 +304,7 @@ static __device__ __forceinline__ void qr_update_word(const qr_part *part, const
         if (PLANES == 1 || p < part->n_planes) {
             uint64_t neighbour[DEGREE];
             own[p] = __ldg(buffers->current[p] + position / 64);
-#pragma unroll
-            for (int j = 0; j < DEGREE; j++) {
-                neighbour[j] = qr_neighbour_word(part, buffers->current[p], position, j, at_border, &borders);
-            }
+            qr_see_neighbours<DEGREE>(part, buffers->current[p], position, at_border, &borders, neighbour);
             votes[p] = VOTER ? qr_voter_word(neighbour, choice, N_CHOICE) : qr_majority_word(neighbour, DEGREE, own[p]);
         }
     }

@@ -149,6 +149,8 @@ static void set_control(qr_backend *backend, const qr_steps *steps)
     control->rows_from = steps->first - 1;
     control->stop_at_decision = steps->stop_at_decision ? 1 : 0;
     control->consensus = *steps->consensus;
+    control->stopped =
+        steps->count <= 0 || (steps->stop_at_decision && steps->consensus->decision.decided != 0) ? 1 : 0;
     memcpy(control->votes, steps->votes, sizeof(int64_t) * backend->part.rule.n_options);
 }
 

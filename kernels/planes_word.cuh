@@ -280,12 +280,12 @@ static __device__ __forceinline__ void qr_open_buffers(const qr_part *part, qr_p
     }
 }
 
-/* Updates the 64 agents from own agent `index` on, the first of which stands at (x, y). votes: [PLANES], theirs after
- * the step. Of PLANES planes, part->n_planes are there. PLAIN: everybody follows the rule in every step. */
+/* The votes after the step of the 64 agents from own agent `index` on, the first of which stands at (x, y). votes:
+ * [PLANES]. Of PLANES planes, part->n_planes are there. PLAIN: everybody follows the rule in every step. */
 template <bool VOTER, int DEGREE, int PLANES, bool PLAIN>
-static __device__ __forceinline__ void qr_update_word(const qr_part *part, const qr_plane_keys *keys,
-                                                      const qr_plane_buffers *buffers, int64_t index, uint64_t valid,
-                                                      int64_t x, int64_t y, uint64_t *votes)
+static __device__ __forceinline__ void qr_next_word(const qr_part *part, const qr_plane_keys *keys,
+                                                    const qr_plane_buffers *buffers, int64_t index, uint64_t valid,
+                                                    int64_t x, int64_t y, uint64_t *votes)
 {
     constexpr uint32_t N_CHOICE = DEGREE >= 16 ? 4 : DEGREE >= 8 ? 3 : DEGREE >= 4 ? 2 : 1;
     const qr_rule *rule = &part->rule;
@@ -311,6 +311,16 @@ static __device__ __forceinline__ void qr_update_word(const qr_part *part, const
     if (!PLAIN && (rule->activation >> 32 == 0 || rule->noise != 0 || part->frozen != 0)) {
         qr_keep_and_disturb<PLANES>(part, index, valid, buffers->step, own, votes);
     }
+}
+
+/* The same, stored. */
+template <bool VOTER, int DEGREE, int PLANES, bool PLAIN>
+static __device__ __forceinline__ void qr_update_word(const qr_part *part, const qr_plane_keys *keys,
+                                                      const qr_plane_buffers *buffers, int64_t index, uint64_t valid,
+                                                      int64_t x, int64_t y, uint64_t *votes)
+{
+    const int64_t position = part->before + index;
+    qr_next_word<VOTER, DEGREE, PLANES, PLAIN>(part, keys, buffers, index, valid, x, y, votes);
 #pragma unroll
     for (int p = 0; p < PLANES; p++) {
         if (PLANES == 1 || p < part->n_planes) {

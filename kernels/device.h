@@ -65,11 +65,12 @@ typedef struct qr_part {
     const uint32_t *neighbour;
     uint8_t *packed[2]; /* the same buffer twice for sweeps */
     uint64_t *plane[2][QR_DEVICE_MAX_PLANES];
-    const uint64_t *frozen;      /* a bit per own agent, or NULL */
-    float *state;                /* [count][state_dim], or NULL */
-    qr_neural neural;            /* weights in device memory */
-    const float *packed_weights; /* in the order the kernel reads them */
-    float *base;                 /* neural: [hidden], the same for all agents of a step */
+    const uint64_t *frozen;       /* a bit per own agent, or NULL */
+    float *state;                 /* [count][state_dim], or NULL */
+    qr_neural neural;             /* weights in device memory */
+    const float *packed_weights;  /* in the order the kernel reads them */
+    const uint32_t *fast_weights; /* neural by tensor cores: weights as those read them; NULL: exact */
+    float *base;                  /* neural: [hidden], the same for all agents of a step */
     qr_control *control;
     int64_t *row_votes;      /* [QR_DEVICE_ROWS][n_options] */
     uint64_t *row_leaders;   /* [QR_DEVICE_ROWS] */
@@ -124,6 +125,16 @@ void qr_launch_initial_state(const qr_part *part, float scale, cudaStream_t stre
 void qr_launch_packed(const qr_part *part, int colour, int last_colour, cudaStream_t stream);
 void qr_launch_planes(const qr_part *part, cudaStream_t stream);
 void qr_launch_neural(const qr_part *part, cudaStream_t stream);
+
+/* The same by tensor cores, in place of qr_launch_neural where part->fast_weights is set. */
+void qr_launch_neural_fast(const qr_part *part, cudaStream_t stream);
+
+/* Words of qr_part.fast_weights for a network; 0 for sizes that tensor cores are not used for on the current device. */
+int64_t qr_neural_fast_count(const qr_neural *net);
+
+/* Makes them from the plain weights, both in host memory; first states are within +-state_scale. 0 when states have no
+ * bound (dt >= 2) or a weight is not a number or out of range: nothing for tensor cores. */
+int qr_neural_fast_pack(const qr_neural *net, float state_scale, uint32_t *out);
 
 /* Floats of qr_part.packed_weights for a network, and that order made from the plain one. */
 int64_t qr_neural_packed_count(const qr_neural *net);

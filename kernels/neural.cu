@@ -134,25 +134,6 @@ static __device__ __forceinline__ void store_states(const qr_part *part, const t
     }
 }
 
-/* Bits of the agents of a tile that move, and that ignore their network when they do. Lanes draw side by side. */
-template <int AGENTS>
-static __device__ __forceinline__ void draw_masks(const qr_part *part, int64_t first, int64_t step, uint32_t *active,
-                                                  uint32_t *noisy)
-{
-    const qr_rule *rule = &part->rule;
-    const uint32_t odd = threadIdx.x % 2u;
-    const int64_t here = part->count - first < AGENTS ? part->count - first : AGENTS;
-    const uint32_t group_bit = (uint32_t)(first % QR_DEVICE_GROUP);
-    uint64_t group = (uint64_t)(part->first + first) / QR_DEVICE_GROUP;
-    uint64_t coins =
-        qr_plane_coins(rule->seed, group, (uint64_t)step, odd != 0 ? QR_STREAM_PLANE_NOISE : QR_STREAM_PLANE_ACTIVATION,
-                       odd != 0 ? rule->noise : rule->activation);
-    coins = coins >> group_bit & (~(uint64_t)0 >> (64 - here));
-    __syncwarp();
-    *active = __shfl_sync(~0u, (uint32_t)coins, 0);
-    *noisy = __shfl_sync(~0u, (uint32_t)coins, 1);
-}
-
 /* Shares of the options among each agent's neighbours. */
 template <int AGENTS>
 static __device__ __forceinline__ void gather_shares(const qr_part *part, const team *team, const block_memory *block,
@@ -311,7 +292,7 @@ static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
         if (first >= n_tiles * AGENTS) {
             break;
         }
-        draw_masks<AGENTS>(&part, first, step, &active, &noisy);
+        qr_draw_masks<AGENTS>(&part, first, step, &active, &noisy);
         if (active != 0) {
             begin_load<AGENTS, STATE>(&part, &team, first);
             gather_shares<AGENTS>(&part, &team, &block, votes, first);
@@ -393,6 +374,10 @@ static void launch(const qr_part *part, const launch_plan *plan, int32_t process
 
 extern "C" void qr_launch_neural(const qr_part *part, cudaStream_t stream)
 {
+    if (part->fast_weights != 0) {
+        qr_launch_neural_fast(part, stream);
+        return;
+    }
     int device = 0;
     int processors = 1;
     int most_bytes = 0;

@@ -55,4 +55,23 @@ static __device__ __forceinline__ void qr_look(const qr_part *part, const uint8_
     view->degree = degree;
 }
 
+/* Bits of the agents of a tile that move, and that ignore their network when they do. Lanes draw side by side. */
+template <int AGENTS>
+static __device__ __forceinline__ void qr_draw_masks(const qr_part *part, int64_t first, int64_t step, uint32_t *active,
+                                                     uint32_t *noisy)
+{
+    const qr_rule *rule = &part->rule;
+    const uint32_t odd = threadIdx.x % 2u;
+    const int64_t here = part->count - first < AGENTS ? part->count - first : AGENTS;
+    const uint32_t group_bit = (uint32_t)(first % QR_DEVICE_GROUP);
+    uint64_t group = (uint64_t)(part->first + first) / QR_DEVICE_GROUP;
+    uint64_t coins =
+        qr_plane_coins(rule->seed, group, (uint64_t)step, odd != 0 ? QR_STREAM_PLANE_NOISE : QR_STREAM_PLANE_ACTIVATION,
+                       odd != 0 ? rule->noise : rule->activation);
+    coins = coins >> group_bit & (~(uint64_t)0 >> (64 - here));
+    __syncwarp();
+    *active = __shfl_sync(~0u, (uint32_t)coins, 0);
+    *noisy = __shfl_sync(~0u, (uint32_t)coins, 1);
+}
+
 #endif

@@ -2,7 +2,7 @@
  * one step (or one colour of a sweep), and count the result in the same pass.
  *
  * A backend sees its own part only; sums over parts are made by whoever drives it (comm, consensus). Every backend
- * gives the same bits as the CPU backend. Not thread-safe: one caller. */
+ * gives the same bits as the CPU backend, unless it is_fast. Not thread-safe: one caller. */
 #ifndef QR_BACKEND_BACKEND_H
 #define QR_BACKEND_BACKEND_H
 
@@ -90,6 +90,10 @@ typedef struct qr_backend_ops {
 
     /* Bytes of memory moved by one step at the least, for the share of the bandwidth in the end table. */
     double (*bytes_per_step)(const qr_backend *backend);
+
+    /* True when states and votes differ from the CPU backend's by rounding: the deck allowed it (model->fast), and this
+     * backend makes use of it. NULL: never. */
+    bool (*is_fast)(const qr_backend *backend);
 
     /* A few words on how votes are stored and stepped, for the start-up line. */
     const char *(*describe)(const qr_backend *backend);

@@ -17,8 +17,11 @@ static const char *const network_kinds[] = {[QR_NETWORK_COMPLETE] = "complete",
                                             [QR_NETWORK_SCALE_FREE] = "scale_free",
                                             [QR_NETWORK_EDGE_LIST] = "edge_list"};
 static const char *const neighbourhoods[] = {[QR_VON_NEUMANN] = "von_neumann", [QR_MOORE] = "moore"};
-static const char *const backends[] = {[QR_BACKEND_AUTO] = "auto", [QR_BACKEND_CPU] = "cpu", [QR_BACKEND_CUDA] = "cuda"};
-static const char *const exchanges[] = {[QR_EXCHANGE_AUTO] = "auto", [QR_EXCHANGE_MPI_HOST] = "mpi-host", [QR_EXCHANGE_NCCL] = "nccl"};
+static const char *const backends[] = {
+    [QR_BACKEND_AUTO] = "auto", [QR_BACKEND_CPU] = "cpu", [QR_BACKEND_CUDA] = "cuda"};
+static const char *const precisions[] = {[QR_PRECISION_EXACT] = "exact", [QR_PRECISION_FAST] = "fast"};
+static const char *const exchanges[] = {
+    [QR_EXCHANGE_AUTO] = "auto", [QR_EXCHANGE_MPI_HOST] = "mpi-host", [QR_EXCHANGE_NCCL] = "nccl"};
 
 #define MILLION  INT64_C(1000000)
 #define TRILLION INT64_C(1000000000000)
@@ -108,6 +111,8 @@ const qr_key qr_keys[] = {
      .doc = "Steps in a row for which the quorum must stand"},
 
     {KEY(CHOICE, compute, backend), .standard = "auto", CHOICES(backends), .doc = "What computes; auto = cuda where every compute rank has a GPU"},
+    {KEY(CHOICE, compute, precision), .standard = "exact", CHOICES(precisions),
+     .doc = "fast: neural agents on GPUs step by tensor cores, the same but for rounding; no effect elsewhere"},
     {KEY(INT, compute, threads), .unit = "threads", .standard = "auto", .least = 1, .most = 4096, AUTO(0),
      .doc = "Threads of each compute rank; auto = its share of the cores"},
 

@@ -56,6 +56,7 @@ typedef struct qr_io_config {
     int64_t size[3];
     int64_t compression;  /* deflate level 0..9 */
     double flush_every_s; /* rarer when a flush takes more than a tenth of this */
+    bool fast;            /* set by the server when QR_JOB_OPEN has flags 1: agents were computed with less precision */
     bool overwrite;       /* replace results of an earlier run; otherwise their presence is QR_ENVIRONMENT */
 } qr_io_config;
 

@@ -43,6 +43,7 @@ bool qr_describe_run(hid_t file, const qr_io_config *config)
     return qr_h5_set_text(file, "title", config->title != NULL ? config->title : "") &&
            qr_h5_set_text(file, "deck", config->deck_text != NULL ? config->deck_text : "") &&
            qr_h5_set_text(file, "version", config->version != NULL ? config->version : "") &&
+           qr_h5_set_text(file, "precision", config->fast ? "fast" : "exact") &&
            qr_h5_set_int(file, "n_agents", config->n_agents) && qr_h5_set_int(file, "n_options", config->n_options);
 }
 

@@ -142,13 +142,14 @@ static int start_thread(pthread_t *thread, void *(*run)(void *), void *argument)
 
 /* --- jobs --- */
 
-static qr_status open_files(qr_io_server *server)
+static qr_status open_files(qr_io_server *server, bool fast)
 {
     const qr_io_config *config = &server->config;
     if (server->opened) {
         return QR_OK;
     }
     server->opened = true;
+    server->config.fast = fast;
     server->last_flush = qr_now_s();
     qr_status status = QR_OK;
     if (config->server == 0) {
@@ -267,7 +268,7 @@ static qr_status carry_out(qr_io_server *server, const qr_job *job, const void *
         return out_of_place(server, "a job before its files are open");
     }
     switch (job->kind) {
-    case QR_JOB_OPEN: return open_files(server);
+    case QR_JOB_OPEN: return open_files(server, job->flags != 0);
     case QR_JOB_SERIES:
         server->dirty = true;
         return server->series == NULL ? out_of_place(server, "a series")

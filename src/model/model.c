@@ -320,6 +320,7 @@ qr_status qr_model_create(const qr_deck *deck, const qr_model_network *network, 
     if (status != QR_OK) {
         goto fail;
     }
+    model->fast = deck->compute.precision == QR_PRECISION_FAST;
     set_rule(deck, network, model);
     set_start(deck, network, model);
     if (model->kind == QR_RULE_NEURAL) {

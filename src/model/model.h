@@ -42,6 +42,7 @@ typedef struct qr_model {
     uint64_t *boltzmann; /* owned; QR_RULE_POTTS only */
     int64_t state_dim;   /* float32 per agent; 0 when agents are their vote */
     bool sweeps;         /* updates in place, colour by colour */
+    bool fast;           /* backends may round otherwise than the rule says where that is faster */
     qr_initial initial;
     int64_t zealots;                    /* agents that never change, in all */
     int64_t zealot_end[QR_MAX_OPTIONS]; /* cumulative, by option */

@@ -19,7 +19,7 @@ enum { QR_JOB_VERSION = 1, QR_JOB_BYTES = 128, QR_NO_SLOT = -1 };
 /* What a job asks for; the payload's layout stands beside each kind in io/io.h. */
 typedef enum qr_job_kind {
     QR_JOB_NONE = 0,
-    QR_JOB_OPEN,     /* make the results directory and its files */
+    QR_JOB_OPEN,     /* make the results directory and its files; flags 1: precision is fast */
     QR_JOB_SERIES,   /* rows for series.h5 */
     QR_JOB_SNAPSHOT, /* one block of votes of one snapshot */
     QR_JOB_TEXT,     /* text to append to, or to replace, a file of the results directory */

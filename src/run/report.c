@@ -212,15 +212,16 @@ qr_status qr_report_summary(qr_simulation *simulation)
         }
     }
     json_t *summary = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:s, s:f, s:f, s:f, "
-        "s:o}",
+        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:s, s:s, s:f, s:f, "
+        "s:f, s:o}",
         "program", "quorate", "version", QR_VERSION, "revision", QR_REVISION, "title", simulation->deck->run.title,
         "model", qr_rule_info_of(simulation->model->kind)->name, "agents", (json_int_t)simulation->spec.n_agents,
         "options", (json_int_t)simulation->deck->agents.options, "steps", (json_int_t)simulation->step, "decision",
         decision_json(simulation), "tally", tally, "stopped_by", stop_name(simulation), "state_hash",
         simulation->state_hash, "network", network_json(simulation), "compute_ranks", comm->n_parts, "io_servers",
         comm->n_servers, "nodes", comm->n_nodes, "threads_per_rank", simulation->threads, "backend",
-        simulation->ops->name, "elapsed_s", elapsed, "agent_updates_per_s",
+        simulation->ops->name, "precision", qr_results_precision(simulation), "elapsed_s", elapsed,
+        "agent_updates_per_s",
         elapsed > 0.0 ? (double)simulation->step * (double)simulation->spec.n_agents / elapsed : 0.0,
         "waited_for_output_s", simulation->results.waited_s, "phases_of_compute_rank_0_s", phases);
     char *text = summary != NULL ? json_dumps(summary, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;

@@ -22,6 +22,16 @@ static qr_status wait_slot(qr_results *results, int32_t *slot)
     return qr_queue_wait_slot(&results->queue, results->timeout_s, slot, &results->waited_s);
 }
 
+static bool is_fast(const qr_simulation *simulation)
+{
+    return simulation->ops->is_fast != NULL && simulation->ops->is_fast(simulation->backend);
+}
+
+const char *qr_results_precision(const qr_simulation *simulation)
+{
+    return is_fast(simulation) ? "fast" : "exact";
+}
+
 qr_status qr_results_open(qr_simulation *simulation)
 {
     qr_results *results = &simulation->results;
@@ -29,7 +39,7 @@ qr_status qr_results_open(qr_simulation *simulation)
     results->n_options = simulation->deck->agents.options;
     results->series_slot = QR_NO_SLOT;
     results->attached = true;
-    qr_job job = {.kind = QR_JOB_OPEN, .slot = QR_NO_SLOT};
+    qr_job job = {.kind = QR_JOB_OPEN, .slot = QR_NO_SLOT, .flags = is_fast(simulation) ? 1 : 0};
     qr_status status = submit(results, &job);
     if (status == QR_OK) {
         status = qr_queue_drain(&results->queue, results->timeout_s);

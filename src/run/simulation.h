@@ -94,6 +94,7 @@ qr_status qr_servers_start_thread(qr_simulation *simulation);
 void qr_servers_clear(qr_simulation *simulation);
 
 /* results.c: a compute rank hands over output. */
+const char *qr_results_precision(const qr_simulation *simulation); /* "exact" or "fast": what was computed with */
 qr_status qr_results_open(qr_simulation *simulation);
 qr_status qr_results_series(qr_simulation *simulation, int64_t winner);
 qr_status qr_results_snapshot(qr_simulation *simulation);

@@ -50,6 +50,7 @@ def check_results(out: Path, said: str) -> str:
         assert file.attrs["title"] == "Results, naïve"
         assert file.attrs["deck"] == (out / "used.yml").read_text()
         assert file.attrs["n_agents"] == 3000 and file.attrs["n_options"] == 3 and file.attrs["version"]
+        assert file.attrs["precision"] == "exact"
         step, tally = file["series/step"][:], file["series/tally"][:]
         assert (np.diff(step) == 1).all() and step[-1] == 400
         assert (tally.sum(axis=1) == 3000).all()

@@ -105,6 +105,7 @@ static void test_table(void **state)
     assert_int_equal(qr_key_find("network.kind")->n_choices, QR_NETWORK_EDGE_LIST + 1);
     assert_int_equal(qr_key_find("network.neighbours")->n_choices, QR_MOORE + 1);
     assert_int_equal(qr_key_find("compute.backend")->n_choices, QR_BACKEND_CUDA + 1);
+    assert_int_equal(qr_key_find("compute.precision")->n_choices, QR_PRECISION_FAST + 1);
     assert_int_equal(qr_key_find("comm.exchange")->n_choices, QR_EXCHANGE_NCCL + 1);
 }
 

@@ -205,12 +205,13 @@ static qr_status cpu_create(const qr_backend_setup *setup, qr_backend **out)
         return status;
     }
     set_initial(backend, setup->file_votes);
+    const char *precision = setup->model->fast ? ", precision exact: the CPU has no other" : "";
     if (backend->n_planes > 0) {
-        (void)snprintf(backend->description, sizeof backend->description, "%d bit plane%s, 64 agents a word",
-                       backend->n_planes, backend->n_planes == 1 ? "" : "s");
+        (void)snprintf(backend->description, sizeof backend->description, "%d bit plane%s, 64 agents a word%s",
+                       backend->n_planes, backend->n_planes == 1 ? "" : "s", precision);
     } else {
-        (void)snprintf(backend->description, sizeof backend->description, "one byte a vote%s",
-                       setup->model->state_dim > 0 ? ", float32 states" : "");
+        (void)snprintf(backend->description, sizeof backend->description, "one byte a vote%s%s",
+                       setup->model->state_dim > 0 ? ", float32 states" : "", precision);
     }
     *out = backend;
     return QR_OK;

@@ -40,7 +40,7 @@ struct qr_backend {
     int n_offsets;        /* 0: no lattice, or too many neighbours for this table */
     qr_cpu_offset offsets[QR_CPU_MAX_OFFSETS];
     qr_cpu_scratch *scratch; /* [threads] */
-    char description[96];
+    char description[128];
 };
 
 /* One thread's range of own agents, [begin, end), begin a multiple of 64. */

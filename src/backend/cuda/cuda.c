@@ -67,16 +67,31 @@ static qr_status choose_device(qr_backend *backend, int place)
     return status;
 }
 
+/* What became of compute.precision: fast. */
+static const char *describe_precision(const qr_backend *backend)
+{
+    const qr_part *part = &backend->part;
+    if (!backend->model->fast) {
+        return "";
+    }
+    if (part->form != QR_FORM_NEURAL) {
+        return ", precision exact: only neural agents have a fast form";
+    }
+    return part->fast_weights != NULL ? ", precision fast: FP16 tensor cores"
+                                      : ", precision exact: sizes or weights are not for tensor cores";
+}
+
 static void describe(qr_backend *backend)
 {
     const qr_part *part = &backend->part;
+    const char *precision = describe_precision(backend);
     static const char *const widths[] = {"8 bits", "4 bits", "2 bits", "1 bit"};
     if (part->form == QR_FORM_PLANES) {
-        (void)snprintf(backend->description, sizeof backend->description, "%s, %d bit plane%s, 64 agents a word",
-                       backend->device_name, part->n_planes, part->n_planes == 1 ? "" : "s");
+        (void)snprintf(backend->description, sizeof backend->description, "%s, %d bit plane%s, 64 agents a word%s",
+                       backend->device_name, part->n_planes, part->n_planes == 1 ? "" : "s", precision);
     } else {
-        (void)snprintf(backend->description, sizeof backend->description, "%s, %s a vote%s", backend->device_name,
-                       widths[part->packing], part->form == QR_FORM_NEURAL ? ", float32 states" : "");
+        (void)snprintf(backend->description, sizeof backend->description, "%s, %s a vote%s%s", backend->device_name,
+                       widths[part->packing], part->form == QR_FORM_NEURAL ? ", float32 states" : "", precision);
     }
 }
 
@@ -177,6 +192,11 @@ static const char *cuda_describe(const qr_backend *backend)
     return backend->description;
 }
 
+static bool cuda_is_fast(const qr_backend *backend)
+{
+    return backend->part.fast_weights != NULL;
+}
+
 static bool cuda_runs_alone(const qr_backend *backend)
 {
     return backend->n_parts == 1 || backend->nccl != NULL;
@@ -207,4 +227,5 @@ const qr_backend_ops qr_backend_ops_cuda = {.name = "cuda",
                                             .read_votes = cuda_read_votes,
                                             .read_state = cuda_read_state,
                                             .bytes_per_step = cuda_bytes_per_step,
+                                            .is_fast = cuda_is_fast,
                                             .describe = cuda_describe};

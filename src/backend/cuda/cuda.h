@@ -54,7 +54,7 @@ struct qr_backend {
     uint64_t *row_leaders;
     qr_nccl *nccl; /* parts that were joined; NULL otherwise */
     int n_parts;
-    char description[128];
+    char description[192];
 };
 
 enum { QR_CUDA_STAGING = 1 << 24 };

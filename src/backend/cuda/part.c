@@ -86,6 +86,24 @@ static qr_status upload_network(qr_backend *backend)
     return status;
 }
 
+/* Weights for tensor cores. None, and so the exact kernel, where sizes or weights are not for those. */
+static qr_status upload_fast_weights(qr_backend *backend)
+{
+    const qr_model *model = backend->model;
+    qr_part *part = &backend->part;
+    int64_t count = qr_neural_fast_count(&model->neural);
+    uint32_t *packed = NULL;
+    if (count == 0) {
+        return QR_OK;
+    }
+    qr_status status = qr_allocate((size_t)count, sizeof *packed, "packed weights", (void **)&packed);
+    if (status == QR_OK && qr_neural_fast_pack(&model->neural, model->state_scale, packed)) {
+        status = qr_cuda_upload(backend, packed, count, sizeof *packed, "packed weights", (void **)&part->fast_weights);
+    }
+    free(packed);
+    return status;
+}
+
 static qr_status upload_neural(qr_backend *backend)
 {
     const qr_neural *net = &backend->model->neural;
@@ -117,6 +135,9 @@ static qr_status upload_neural(qr_backend *backend)
             qr_cuda_upload(backend, packed, n_packed, sizeof(float), "packed weights", (void **)&part->packed_weights);
     }
     free(packed);
+    if (status == QR_OK && backend->model->fast) {
+        status = upload_fast_weights(backend);
+    }
     if (status == QR_OK) {
         status = qr_cuda_allocate(backend, h, sizeof(float), "neural layer", (void **)&part->base);
     }

@@ -76,8 +76,42 @@ typedef struct qr_part {
     uint64_t *row_leaders;   /* [QR_DEVICE_ROWS] */
     const int64_t *gathered; /* [n_parts][2][n_options] votes and packed leaders of all parts, where these are many */
     int32_t n_parts;
+    int32_t mirrors; /* 1: own agents fill the halo, n_agents positions from where they stand */
     int32_t decides; /* 1: the last block of an update decides; 0: somebody sums over parts first */
 } qr_part;
+
+/* What the blocks of a launch of many steps tell each other, in device memory; zeroed once. Tallies take turns in three
+ * slots: one is added to, one read, one cleared. */
+typedef struct qr_loop_state {
+    unsigned long long votes[3]
+                            [QR_DEVICE_OPTIONS]; /* low 48 bits votes, above them how many blocks have added theirs */
+    unsigned long long leader[3][QR_DEVICE_OPTIONS];
+    uint32_t first_slot; /* of the next launch; it is clear */
+    uint32_t arrived;    /* colours of a sweep: the top bit turns over when all blocks are there */
+} qr_loop_state;
+
+/* What such a launch leaves in host memory. */
+typedef struct qr_mail {
+    int64_t done;     /* steps taken */
+    uint32_t current; /* buffer that holds the votes */
+    uint32_t spare;
+    uint64_t number; /* written last: the launch's own number */
+} qr_mail;
+
+/* Many steps in one launch. Passed by value. */
+typedef struct qr_loop_task {
+    int64_t first; /* number of the first step */
+    int64_t count; /* at most so many, at least 1 */
+    uint32_t current;
+    uint32_t stop_at_decision;
+    qr_consensus consensus; /* before the first step */
+    int64_t votes[QR_DEVICE_OPTIONS];
+    uint64_t number;
+    qr_loop_state *state;
+    qr_mail *mail;         /* this and the rows: host memory that the device writes to */
+    int64_t *row_votes;    /* [count][n_options] */
+    uint64_t *row_leaders; /* [count] */
+} qr_loop_task;
 
 /* A stretch of votes copied inside a view, or between a view and a message. Positions in votes; `first` numbers the
  * votes of all copies of a list through. */
@@ -100,6 +134,12 @@ extern "C" {
 /* One step, or one colour of a sweep, of the whole part; counts into control->part_votes and part_leader with the last
  * colour. With part->decides the step is then taken to its end. */
 void qr_launch_update(const qr_part *part, int colour, int last_colour, cudaStream_t stream);
+
+/* Many steps of a crowd that fits on the device all at once, without the host and without other launches; the last
+ * block keeps the books. For a single part whose halo is its own (part->mirrors) or empty. qr_loop_fits: whether there
+ * is such a kernel for this part. */
+int qr_loop_fits(const qr_part *part);
+cudaError_t qr_launch_loop(const qr_part *part, const qr_loop_task *task, cudaStream_t stream);
 
 /* Counts the current votes into part_votes and part_leader. */
 void qr_launch_count(const qr_part *part, cudaStream_t stream);

@@ -1,5 +1,6 @@
 /* What frames the updates of a step: counting, the sum over parts, the decision, and votes in and out. */
 #include "tally.cuh"
+#include "votes.cuh"
 
 enum { THREADS = 256, MOST_BLOCKS = 4096 };
 
@@ -9,53 +10,13 @@ static unsigned blocks_for(int64_t items)
     return (unsigned)(blocks < 1 ? 1 : blocks > MOST_BLOCKS ? MOST_BLOCKS : blocks);
 }
 
-static __device__ __forceinline__ uint32_t vote_at(const qr_part *part, uint32_t buffer, int64_t position)
-{
-    if (part->form != QR_FORM_PLANES) {
-        return qr_packed_vote(part->packed[buffer], part->packing, position);
-    }
-    uint32_t vote = 0;
-    for (int32_t p = 0; p < part->n_planes; p++) {
-        vote |= (uint32_t)(part->plane[buffer][p][position / 64] >> (position % 64) & 1u) << p;
-    }
-    return vote;
-}
-
-/* Sets one vote among others that other threads may be setting: bits of others are left alone. */
-static __device__ __forceinline__ void put_vote(const qr_part *part, uint32_t buffer, int64_t position, uint32_t vote)
-{
-    if (part->form == QR_FORM_PLANES) {
-        for (int32_t p = 0; p < part->n_planes; p++) {
-            unsigned long long *word = (unsigned long long *)&part->plane[buffer][p][position / 64];
-            unsigned long long bit = 1ull << (position % 64);
-            if (vote >> p & 1u) {
-                atomicOr(word, bit);
-            } else {
-                atomicAnd(word, ~bit);
-            }
-        }
-        return;
-    }
-    if (part->packing == 0) {
-        part->packed[buffer][position] = (uint8_t)vote;
-        return;
-    }
-    uint32_t width = 8u >> part->packing;
-    uint32_t per_word = 32u / width;
-    uint32_t shift = (uint32_t)(position % per_word) * width;
-    uint32_t mask = ((1u << width) - 1u) << shift;
-    uint32_t *word = (uint32_t *)part->packed[buffer] + position / per_word;
-    atomicAnd(word, ~mask | vote << shift);
-    atomicOr(word, vote << shift);
-}
-
 static __global__ void count_votes(const __grid_constant__ qr_part part)
 {
     __shared__ qr_block_tally tally;
     uint32_t current = part.control->current;
     qr_tally_clear(&tally, part.rule.n_options);
     for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < part.count; i += (int64_t)gridDim.x * THREADS) {
-        qr_tally_vote(&tally, vote_at(&part, current, part.before + i), qr_leader_pack(0, part.first + i));
+        qr_tally_vote(&tally, qr_vote_at(&part, current, part.before + i), qr_leader_pack(0, part.first + i));
     }
     __syncthreads();
     for (uint32_t k = threadIdx.x; k < part.rule.n_options; k += blockDim.x) {
@@ -148,11 +109,11 @@ static __global__ void copy_votes(const __grid_constant__ qr_part part, int kind
     for (int64_t v = (int64_t)blockIdx.x * THREADS + threadIdx.x; v < n_votes; v += (int64_t)gridDim.x * THREADS) {
         const qr_copy *copy = find_copy(copies, n_copies, v);
         int64_t at = v - copy->first;
-        uint32_t vote = kind == QR_COPY_IN ? message[copy->from + at] : vote_at(&part, current, copy->from + at);
+        uint32_t vote = kind == QR_COPY_IN ? message[copy->from + at] : qr_vote_at(&part, current, copy->from + at);
         if (kind == QR_COPY_OUT) {
             message[copy->to + at] = (uint8_t)vote;
         } else {
-            put_vote(&part, current, copy->to + at, vote);
+            qr_put_vote(&part, current, copy->to + at, vote);
         }
     }
 }
@@ -170,7 +131,7 @@ static __global__ void store_own(const __grid_constant__ qr_part part, int64_t f
 {
     uint32_t current = part.control->current;
     for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count; i += (int64_t)gridDim.x * THREADS) {
-        put_vote(&part, current, part.before + first + i, votes[i]);
+        qr_put_vote(&part, current, part.before + first + i, votes[i]);
     }
 }
 
@@ -184,7 +145,7 @@ static __global__ void load_own(const __grid_constant__ qr_part part, int64_t fi
 {
     uint32_t current = part.control->current;
     for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count; i += (int64_t)gridDim.x * THREADS) {
-        votes[i] = (uint8_t)vote_at(&part, current, part.before + first + i);
+        votes[i] = (uint8_t)qr_vote_at(&part, current, part.before + first + i);
     }
 }
 

@@ -7,6 +7,12 @@
 #include "rules/voter.h"
 #include "tally.cuh"
 
+/* How votes are read: through the cache for what never changes. Where votes do change while a kernel runs, another way
+ * is set before this is included. */
+#ifndef QR_READ_WORD
+#define QR_READ_WORD(address) __ldg(address)
+#endif
+
 enum { QR_PLANES_THREADS = 256, QR_PLANES_MAX_OPTIONS = 1 << QR_DEVICE_MAX_PLANES };
 
 /* Ten rounds' keys, the same in every call of a launch: read from the kernel's parameters they cost no instruction. */
@@ -216,8 +222,8 @@ static __device__ __forceinline__ uint64_t qr_word_near(const uint64_t *plane, i
     const uint64_t last = (uint64_t)(view >> 6);
     const int64_t word = position >> 6;
     const uint32_t shift = (uint32_t)position & 63u;
-    const uint64_t low = (uint64_t)word <= last ? __ldg(plane + word) : 0;
-    const uint64_t high = (uint64_t)(word + 1) <= last ? __ldg(plane + word + 1) : 0;
+    const uint64_t low = (uint64_t)word <= last ? QR_READ_WORD(plane + word) : 0;
+    const uint64_t high = (uint64_t)(word + 1) <= last ? QR_READ_WORD(plane + word + 1) : 0;
     return low >> shift | high << 1 << (63u - shift);
 }
 
@@ -269,15 +275,21 @@ typedef struct qr_plane_buffers {
     int64_t step;
 } qr_plane_buffers;
 
-static __device__ __forceinline__ void qr_open_buffers(const qr_part *part, qr_plane_buffers *buffers)
+static __device__ __forceinline__ void qr_set_buffers(const qr_part *part, uint32_t current, int64_t step,
+                                                      qr_plane_buffers *buffers)
 {
-    const uint32_t current = part->control->current;
-    buffers->step = part->control->step + 1;
+    buffers->step = step;
 #pragma unroll
     for (int p = 0; p < QR_DEVICE_MAX_PLANES; p++) {
         buffers->current[p] = current != 0 ? part->plane[1][p] : part->plane[0][p];
         buffers->next[p] = current != 0 ? part->plane[0][p] : part->plane[1][p];
     }
+}
+
+/* The same as the control block says. */
+static __device__ __forceinline__ void qr_open_buffers(const qr_part *part, qr_plane_buffers *buffers)
+{
+    qr_set_buffers(part, part->control->current, part->control->step + 1, buffers);
 }
 
 /* The votes after the step of the 64 agents from own agent `index` on, the first of which stands at (x, y). votes:
@@ -303,7 +315,7 @@ static __device__ __forceinline__ void qr_next_word(const qr_part *part, const q
         votes[p] = 0;
         if (PLANES == 1 || p < part->n_planes) {
             uint64_t neighbour[DEGREE];
-            own[p] = __ldg(buffers->current[p] + position / 64);
+            own[p] = QR_READ_WORD(buffers->current[p] + position / 64);
             qr_see_neighbours<DEGREE>(part, buffers->current[p], position, at_border, &borders, neighbour);
             votes[p] = VOTER ? qr_voter_word(neighbour, choice, N_CHOICE) : qr_majority_word(neighbour, DEGREE, own[p]);
         }

@@ -25,6 +25,7 @@ static void cuda_destroy(qr_backend *backend)
     (void)cudaFreeHost(backend->handed_out);
     (void)cudaFreeHost(backend->row_votes);
     (void)cudaFreeHost(backend->row_leaders);
+    (void)cudaFreeHost(backend->mail);
     if (backend->done != NULL) {
         (void)cudaEventDestroy(backend->done);
     }
@@ -124,6 +125,9 @@ static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
     }
     if (status == QR_OK) {
         status = qr_cuda_make_halo(backend);
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_prepare_resident(backend);
     }
     if (status == QR_OK) {
         status = qr_cuda_wait(backend);

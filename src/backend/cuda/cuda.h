@@ -48,7 +48,12 @@ struct qr_backend {
     int64_t *handed_in;  /* device: [2][n_options] */
     int64_t *handed_out; /* pinned: the same, or a row */
 
-    cudaGraphExec_t graph; /* graph_steps steps */
+    bool resident;             /* many steps in one launch instead of a graph */
+    bool halo_is_fresh;        /* of the current buffer; steps in one launch keep it so */
+    qr_loop_state *loop_state; /* device */
+    qr_mail *mail;             /* pinned */
+    uint64_t launches;         /* of many steps; numbers them */
+    cudaGraphExec_t graph;     /* graph_steps steps */
     int64_t graph_steps;
     int64_t *row_votes; /* pinned: [QR_DEVICE_ROWS][n_options] */
     uint64_t *row_leaders;
@@ -80,6 +85,10 @@ int64_t qr_cuda_bytes_estimate(const qr_model *model, const qr_network_spec *spe
 qr_status qr_cuda_make_halo(qr_backend *backend);
 qr_status qr_cuda_halo_pack(qr_backend *backend, const qr_halo_peer *peer, void *message);
 qr_status qr_cuda_halo_place(qr_backend *backend, const qr_halo_peer *peer, const void *message);
+
+/* resident.c: qr_cuda_run for crowds that stay on the device as a whole. */
+qr_status qr_cuda_prepare_resident(qr_backend *backend);
+qr_status qr_cuda_run_resident(qr_backend *backend, qr_steps *steps);
 
 /* loop.c */
 qr_status qr_cuda_count(qr_backend *backend, qr_tally *out);

@@ -74,6 +74,7 @@ qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr
         return qr_cuda_wait(backend);
     }
     status = receive_tally(backend, out);
+    backend->halo_is_fresh = false;
     if (status == QR_OK && !part.sweeps) {
         backend->current ^= 1u;
         backend->control->current = backend->current;
@@ -172,11 +173,14 @@ static qr_status receive_rows(qr_backend *backend, int64_t count)
 
 qr_status qr_cuda_run(qr_backend *backend, qr_steps *steps)
 {
+    steps->count = steps->count < QR_DEVICE_ROWS ? steps->count : QR_DEVICE_ROWS;
+    if (backend->resident) {
+        return qr_cuda_run_resident(backend, steps);
+    }
     qr_status status = backend->graph == NULL ? make_graph(backend) : QR_OK;
     if (status != QR_OK) {
         return status;
     }
-    steps->count = steps->count < QR_DEVICE_ROWS ? steps->count : QR_DEVICE_ROWS;
     set_control(backend, steps);
     status = qr_cuda_send_control(backend);
     for (int64_t taken = 0; taken < steps->count && status == QR_OK; taken += backend->graph_steps) {

@@ -1,0 +1,413 @@
+/* Many steps in one launch, for crowds that fit on the device all at once. All blocks stay; between steps they meet in
+ * the tally itself: each option's count carries, in its upper bits, how many blocks have added theirs, so that reading
+ * the result and waiting for it are one. Every block then decides for itself. The last block, the clerk, updates no
+ * agents: it clears the next slot and writes rows to the host while the others work. */
+#define QR_READ_WORD(address) __ldcg(address) /* votes change while the kernel runs */
+
+#include "packed_step.cuh"
+#include "planes_word.cuh"
+#include "votes.cuh"
+
+enum {
+    THREADS = QR_PACKED_THREADS,
+    ARRIVAL_SHIFT = 48,
+    WORDS_PER_THREAD = 1,
+    AGENTS_PER_THREAD = 4,
+    MOST_LOOKS = 1 << 28 /* at a result that never comes: seconds */
+};
+
+/* A block's own view of the run. */
+typedef struct block_state {
+    qr_consensus consensus;
+    uint32_t over;
+} block_state;
+
+static __device__ __forceinline__ unsigned long long look_at(const unsigned long long *word)
+{
+    return *(const volatile unsigned long long *)word;
+}
+
+static __device__ __forceinline__ bool is_clerk(void)
+{
+    return blockIdx.x + 1 == gridDim.x;
+}
+
+static __device__ void begin(const qr_loop_task *task, uint32_t n_options, int64_t *votes, block_state *state)
+{
+    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+        votes[k] = task->votes[k];
+    }
+    if (threadIdx.x == 0) {
+        state->consensus = task->consensus;
+        state->over = 0;
+    }
+    __syncthreads();
+}
+
+/* The block's votes into the slot, behind everything it has written. All threads. */
+static __device__ void hand_in(qr_loop_state *loop, uint32_t slot, uint32_t n_options, const qr_block_tally *tally)
+{
+    if (is_clerk()) {
+        uint32_t next = slot == 2u ? 0u : slot + 1u;
+        for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+            loop->votes[next][k] = 0;
+            loop->leader[next][k] = 0;
+        }
+    }
+    __syncthreads();
+    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+        if (tally->votes[k] != 0) {
+            atomicMax(&loop->leader[slot][k], tally->leader[k]);
+        }
+    }
+    __threadfence();
+    __syncthreads();
+    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+        atomicAdd(&loop->votes[slot][k], (1ull << ARRIVAL_SHIFT) + tally->votes[k]);
+    }
+}
+
+/* Waits for the sum over all blocks; every block takes in the same tally and comes to the same end. votes: shared. */
+static __device__ void collect(const qr_loop_task *task, uint32_t slot, int64_t step, uint32_t n_options,
+                               int64_t *votes, block_state *state)
+{
+    if (threadIdx.x < 32) {
+        int64_t best_votes = -1;
+        uint32_t best = 0;
+        for (uint32_t k = threadIdx.x; k < n_options; k += 32u) {
+            unsigned long long word = look_at(&task->state->votes[slot][k]);
+            for (uint32_t looks = 0; word >> ARRIVAL_SHIFT != gridDim.x; looks++) {
+                if (looks == MOST_LOOKS) {
+                    __trap();
+                }
+                word = look_at(&task->state->votes[slot][k]);
+            }
+            votes[k] = (int64_t)(word & ((1ull << ARRIVAL_SHIFT) - 1));
+            if (votes[k] > best_votes) {
+                best_votes = votes[k];
+                best = k;
+            }
+        }
+        __threadfence();
+        for (uint32_t distance = 16; distance > 0; distance /= 2) {
+            int64_t other_votes = __shfl_xor_sync(~0u, best_votes, distance);
+            uint32_t other = __shfl_xor_sync(~0u, best, distance);
+            if (other_votes > best_votes || (other_votes == best_votes && other < best)) {
+                best_votes = other_votes;
+                best = other;
+            }
+        }
+        if (threadIdx.x == 0) {
+            qr_consensus_take(&state->consensus, step, best, best_votes, 0);
+            bool ends = task->stop_at_decision != 0 && state->consensus.decision.decided != 0;
+            state->over = ends || step + 1 == task->first + task->count ? 1u : 0u;
+            if (is_clerk()) {
+                task->row_leaders[step - task->first] = look_at(&task->state->leader[slot][best]);
+            }
+        }
+        for (uint32_t k = threadIdx.x; is_clerk() && k < n_options; k += 32u) {
+            task->row_votes[(step - task->first) * n_options + k] = votes[k];
+        }
+    }
+    __syncthreads();
+}
+
+/* All blocks, between the colours of a sweep. */
+static __device__ void meet(qr_loop_state *loop)
+{
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        uint32_t mine = is_clerk() ? 0x80000000u - (gridDim.x - 1u) : 1u;
+        uint32_t before = atomicAdd(&loop->arrived, mine);
+        for (uint32_t looks = 0; ((before ^ *(volatile uint32_t *)&loop->arrived) & 0x80000000u) == 0; looks++) {
+            if (looks == MOST_LOOKS) {
+                __trap();
+            }
+        }
+        __threadfence();
+    }
+    __syncthreads();
+}
+
+/* The clerk's last act: device and host know where the run stands. */
+static __device__ void finish(const qr_part *part, const qr_loop_task *task, uint32_t slot, int64_t step,
+                              uint32_t current)
+{
+    if (!is_clerk() || threadIdx.x != 0) {
+        return;
+    }
+    task->state->first_slot = slot == 2u ? 0u : slot + 1u;
+    part->control->current = current;
+    part->control->step = step;
+    task->mail->done = step - task->first + 1;
+    task->mail->current = current;
+    __threadfence_system();
+    *(volatile uint64_t *)&task->mail->number = task->number;
+}
+
+/* True for an agent that is seen elsewhere in the view, too. */
+static __device__ __forceinline__ bool has_mirror(const qr_part *part, int64_t position)
+{
+    return part->mirrors != 0 && (position >= part->rule.n_agents || position + part->rule.n_agents < part->view);
+}
+
+static __device__ __forceinline__ void put_mirrors(const qr_part *part, uint32_t buffer, int64_t position,
+                                                   uint32_t vote)
+{
+    for (int64_t at = position - part->rule.n_agents; at >= 0; at -= part->rule.n_agents) {
+        qr_put_vote(part, buffer, at, vote);
+    }
+    for (int64_t at = position + part->rule.n_agents; at < part->view; at += part->rule.n_agents) {
+        qr_put_vote(part, buffer, at, vote);
+    }
+}
+
+/* One step, or one colour, of a worker's share of packed votes. */
+template <int KIND>
+static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packed_shared *shared, int64_t step,
+                                                   int colour, int last_colour, uint32_t current)
+{
+    const uint32_t target = part->sweeps ? current : current ^ 1u;
+    const uint8_t *votes = part->packed[current];
+    const int64_t n_groups = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
+    const int64_t stride = (int64_t)(gridDim.x - 1) * QR_PACKED_MIN_GROUPS;
+    for (int64_t group = (int64_t)blockIdx.x * QR_PACKED_MIN_GROUPS; group < n_groups; group += stride) {
+        int64_t here = n_groups - group < QR_PACKED_MIN_GROUPS ? n_groups - group : QR_PACKED_MIN_GROUPS;
+        qr_draw_planes(part, group, here, step, &shared->planes);
+        __syncthreads();
+        int64_t i = threadIdx.x;
+        if (i < here * QR_DEVICE_GROUP) {
+            int64_t index = group * QR_DEVICE_GROUP + i;
+            int64_t position = part->before + index;
+            bool mine = index < part->count;
+            uint32_t vote = mine ? qr_packed_vote(votes, part->packing, position) : 0;
+            bool moves = mine && (shared->planes.active[i / QR_DEVICE_GROUP] >> (i % QR_DEVICE_GROUP) & 1u) != 0;
+            if (moves &&
+                (KIND != QR_KIND_POTTS || qr_lattice_colour_of(&part->lattice, part->first + index) == colour)) {
+                vote = qr_next_vote<KIND>(part, shared, votes, index, i / QR_DEVICE_GROUP,
+                                          (uint32_t)(i % QR_DEVICE_GROUP), step);
+            }
+            if (__all_sync(~0u, mine)) {
+                qr_store_votes(part->packed[target], part->packing, position - threadIdx.x % 32u, vote);
+            } else if (mine) {
+                qr_put_vote(part, target, position, vote);
+            }
+            if (mine && has_mirror(part, position)) {
+                put_mirrors(part, target, position, vote);
+            }
+            if (mine && last_colour) {
+                qr_tally_vote(&shared->tally, vote, qr_leader_pack(0, part->first + index));
+            }
+        }
+        __syncthreads();
+    }
+}
+
+template <int KIND>
+static __global__ void __launch_bounds__(THREADS)
+    loop_packed(const __grid_constant__ qr_part part, const __grid_constant__ qr_loop_task task)
+{
+    __shared__ qr_packed_shared shared;
+    __shared__ block_state state;
+    const uint32_t n_options = part.rule.n_options;
+    const int n_colours = KIND == QR_KIND_POTTS ? part.lattice.n_colours : 1;
+    uint32_t slot = task.state->first_slot;
+    uint32_t current = task.current;
+    int64_t step = task.first;
+    begin(&task, n_options, shared.votes, &state);
+    for (;; step++) {
+        qr_tally_clear(&shared.tally, n_options);
+        for (int colour = 0; colour < n_colours; colour++) {
+            if (!is_clerk()) {
+                step_packed<KIND>(&part, &shared, step, colour, colour + 1 == n_colours, current);
+            }
+            if (colour + 1 < n_colours) {
+                meet(task.state);
+            }
+        }
+        hand_in(task.state, slot, n_options, &shared.tally);
+        current ^= part.sweeps ? 0u : 1u;
+        collect(&task, slot, step, n_options, shared.votes, &state);
+        if (state.over) {
+            break;
+        }
+        slot = slot == 2u ? 0u : slot + 1u;
+    }
+    finish(&part, &task, slot, step, current);
+}
+
+/* A word of own agents and its images. */
+static __device__ __forceinline__ void put_word(uint64_t *plane, int64_t view, int64_t position, uint64_t valid,
+                                                uint64_t votes)
+{
+    if (position + 64 <= 0 || position >= view) {
+        return;
+    }
+    const uint32_t shift = (uint32_t)position & 63u;
+    const int64_t word = position >> 6; /* rounds down, also below 0 */
+    const uint64_t low_mask = valid << shift;
+    const uint64_t high_mask = shift == 0 ? 0 : valid >> (64u - shift);
+    if (word >= 0) {
+        qr_put_bits(&plane[word], low_mask, votes << shift & low_mask);
+    }
+    if (high_mask != 0) {
+        qr_put_bits(&plane[word + 1], high_mask, votes >> (64u - shift) & high_mask);
+    }
+}
+
+template <int PLANES>
+static __device__ __forceinline__ void store_words(const qr_part *part, const qr_plane_buffers *buffers, int64_t index,
+                                                   uint64_t valid, const uint64_t *votes)
+{
+    const int64_t period = part->rule.n_agents;
+    const int64_t position = part->before + index;
+#pragma unroll
+    for (int p = 0; p < PLANES; p++) {
+        if (PLANES == 1 || p < part->n_planes) {
+            qr_put_bits(&buffers->next[p][position / 64], valid, votes[p] & valid);
+        }
+    }
+    if (part->mirrors == 0 || (position + 63 < period && position + period >= part->view)) {
+        return;
+    }
+    for (int p = 0; p < part->n_planes; p++) {
+        for (int64_t at = position - period; at + 64 > 0; at -= period) {
+            put_word(buffers->next[p], part->view, at, valid, votes[p]);
+        }
+        for (int64_t at = position + period; at < part->view; at += period) {
+            put_word(buffers->next[p], part->view, at, valid, votes[p]);
+        }
+    }
+}
+
+template <bool VOTER, int DEGREE, int PLANES>
+static __device__ __forceinline__ void step_planes(const qr_part *part, const qr_plane_keys *keys,
+                                                   const qr_plane_buffers *buffers, qr_block_tally *block)
+{
+    const uint32_t n_options = part->rule.n_options;
+    const int64_t n_words = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
+    const int64_t stride = (int64_t)(gridDim.x - 1) * THREADS;
+    qr_plane_tally tally = {};
+    uint32_t seen = 0;
+    for (int64_t word = (int64_t)blockIdx.x * THREADS + threadIdx.x; word - threadIdx.x % 32u < n_words;
+         word += stride) {
+        const int64_t index = word * QR_DEVICE_GROUP;
+        uint64_t votes[PLANES] = {};
+        uint64_t valid = 0;
+        if (word < n_words) {
+            int64_t x = 0;
+            int64_t y = 0;
+            if (part->lattice.dims > 1) {
+                (void)qr_divide(qr_divide(part->first + index, part->lattice.size[0], &x), part->lattice.size[1], &y);
+            }
+            valid = qr_bit_range(0, part->count - index);
+            qr_next_word<VOTER, DEGREE, PLANES, false>(part, keys, buffers, index, valid, x, y, votes);
+            store_words<PLANES>(part, buffers, index, valid, votes);
+            qr_count_word<PLANES>(votes, valid, n_options, &tally);
+        }
+        __syncwarp();
+        qr_note_leaders<PLANES, 1>(votes, &valid, part->first + index, n_options, &seen, block);
+    }
+    qr_add_up<PLANES>(&tally, n_options, block);
+}
+
+template <bool VOTER, int DEGREE, int PLANES>
+static __global__ void __launch_bounds__(THREADS)
+    loop_planes(const __grid_constant__ qr_part part, const __grid_constant__ qr_loop_task task,
+                const __grid_constant__ qr_plane_keys keys)
+{
+    __shared__ qr_block_tally block;
+    __shared__ block_state state;
+    __shared__ int64_t votes[QR_DEVICE_OPTIONS];
+    const uint32_t n_options = part.rule.n_options;
+    uint32_t slot = task.state->first_slot;
+    uint32_t current = task.current;
+    int64_t step = task.first;
+    begin(&task, n_options, votes, &state);
+    for (;; step++) {
+        qr_plane_buffers buffers;
+        qr_set_buffers(&part, current, step, &buffers);
+        qr_tally_clear(&block, n_options);
+        if (!is_clerk()) {
+            step_planes<VOTER, DEGREE, PLANES>(&part, &keys, &buffers, &block);
+        }
+        hand_in(task.state, slot, n_options, &block);
+        current ^= 1u;
+        collect(&task, slot, step, n_options, votes, &state);
+        if (state.over) {
+            break;
+        }
+        slot = slot == 2u ? 0u : slot + 1u;
+    }
+    finish(&part, &task, slot, step, current);
+}
+
+typedef void (*packed_kernel)(qr_part, qr_loop_task);
+typedef void (*planes_kernel)(qr_part, qr_loop_task, qr_plane_keys);
+
+static packed_kernel find_packed(const qr_part *part)
+{
+    switch (part->kind) {
+    case QR_KIND_VOTER: return loop_packed<QR_KIND_VOTER>;
+    case QR_KIND_MAJORITY: return loop_packed<QR_KIND_MAJORITY>;
+    case QR_KIND_Q_VOTER: return loop_packed<QR_KIND_Q_VOTER>;
+    case QR_KIND_POTTS: return loop_packed<QR_KIND_POTTS>;
+    default: return loop_packed<QR_KIND_BEST_OF_N>;
+    }
+}
+
+/* The commonest lattices; others take a launch a step. */
+static planes_kernel find_planes(const qr_part *part)
+{
+    bool voter = part->kind == QR_KIND_VOTER;
+    if (!voter && part->kind != QR_KIND_MAJORITY) {
+        return NULL;
+    }
+    bool one = part->n_planes == 1;
+    switch (part->n_offsets) {
+    case 2: return !voter ? loop_planes<false, 2, 1> : one ? loop_planes<true, 2, 1> : loop_planes<true, 2, 4>;
+    case 4: return !voter ? loop_planes<false, 4, 1> : one ? loop_planes<true, 4, 1> : loop_planes<true, 4, 4>;
+    case 8: return !voter ? loop_planes<false, 8, 1> : one ? loop_planes<true, 8, 1> : loop_planes<true, 8, 4>;
+    case 6: return voter ? NULL : loop_planes<false, 6, 1>;
+    default: return NULL;
+    }
+}
+
+static int64_t processors(void)
+{
+    int device = 0;
+    int count = 1;
+    (void)cudaGetDevice(&device);
+    (void)cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+    return count;
+}
+
+/* Blocks that update agents; one for the clerk comes on top. */
+static int64_t workers(const qr_part *part)
+{
+    int64_t per_block = part->form == QR_FORM_PLANES ? (int64_t)THREADS * QR_DEVICE_GROUP : THREADS;
+    int64_t blocks = (part->count + per_block - 1) / per_block;
+    int64_t most = processors() - 1;
+    return blocks < 1 ? 1 : blocks > most ? most : blocks;
+}
+
+extern "C" int qr_loop_fits(const qr_part *part)
+{
+    int64_t threads = (processors() - 1) * THREADS;
+    if (part->form == QR_FORM_PACKED) {
+        return part->count <= AGENTS_PER_THREAD * threads;
+    }
+    return part->form == QR_FORM_PLANES && part->count <= WORDS_PER_THREAD * QR_DEVICE_GROUP * threads &&
+           find_planes(part) != NULL;
+}
+
+extern "C" cudaError_t qr_launch_loop(const qr_part *part, const qr_loop_task *task, cudaStream_t stream)
+{
+    qr_plane_keys keys;
+    qr_plane_keys_set(&keys, part->rule.seed);
+    void *arguments[] = {(void *)part, (void *)task, &keys};
+    const void *kernel =
+        part->form == QR_FORM_PLANES ? (const void *)find_planes(part) : (const void *)find_packed(part);
+    return cudaLaunchCooperativeKernel(kernel, dim3((unsigned)workers(part) + 1), dim3(THREADS), arguments, 0, stream);
+}

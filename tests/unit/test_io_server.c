@@ -65,6 +65,25 @@ static void test_series_and_texts(void **state)
     fixture_remove(&f);
 }
 
+/* Whoever opens the files knows what agents are computed with. */
+static void test_precision(void **state)
+{
+    (void)state;
+    for (int fast = 0; fast < 2; fast++) {
+        fixture f;
+        fixture_directory(&f);
+        fixture_start(&f, 1, &shape);
+        qr_job open = {.kind = QR_JOB_OPEN, .flags = fast};
+        assert_int_equal(fixture_send(&f, 0, open, NULL), QR_OK);
+        qr_io_totals totals = {0};
+        assert_int_equal(fixture_finish(&f, &totals), QR_OK);
+        assert_int_equal(fixture_python(&f, fast ? "assert h5py.File('series.h5').attrs['precision'] == 'fast'"
+                                                 : "assert h5py.File('series.h5').attrs['precision'] == 'exact'"),
+                         0);
+        fixture_remove(&f);
+    }
+}
+
 static void test_flush_by_time(void **state)
 {
     (void)state;
@@ -293,6 +312,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_series_and_texts),
+        cmocka_unit_test(test_precision),
         cmocka_unit_test(test_flush_by_time),
         cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_large_snapshots_go_to_the_file_early),

@@ -92,6 +92,68 @@ QR_FN int32_t qr_lattice_colour_of(const qr_lattice *lattice, int64_t agent)
     return lattice->moore ? mixed : sum % lattice->n_colours;
 }
 
+/* Bits [from, to) of a word; those beyond its end are left out. */
+QR_FN uint64_t qr_lattice_bits(int64_t from, int64_t to)
+{
+    uint64_t high = to >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << to) - 1u;
+    return high & ~(((uint64_t)1 << from) - 1u);
+}
+
+/* The same as qr_lattice_colour_of for 64 agents from `agent` on: a bit for each that has the colour. Bits beyond the
+ * last agent say nothing. */
+QR_FN uint64_t qr_lattice_colour_word(const qr_lattice *lattice, int64_t agent, int32_t colour)
+{
+    uint64_t word = 0;
+    int64_t place;
+    if (lattice->dims == 1) {
+        int64_t in_longer = lattice->longer * (lattice->block + 1);
+        (void)(agent < in_longer ? qr_divide(agent, lattice->block + 1, &place)
+                                 : qr_divide(agent - in_longer, lattice->block, &place));
+        for (int64_t bit = colour - place; bit < 64;) { /* the agent of that place in each block, if there is one */
+            int64_t length = lattice->block + (agent + bit - colour < in_longer ? 1 : 0);
+            if (bit >= 0 && colour < length) {
+                word |= (uint64_t)1 << bit;
+            }
+            bit += length;
+        }
+        return word;
+    }
+    int64_t at[3] = {0, 0, 0};
+    for (int32_t axis = 0; axis < lattice->dims; axis++) {
+        agent = qr_divide(agent, lattice->size[axis], &at[axis]);
+    }
+    const int64_t width = lattice->size[0];
+    for (int64_t bit = 0; bit < 64;) { /* a row, or what is left of it */
+        int32_t wanted = colour;       /* of the axis x alone */
+        int32_t scale = lattice->axis_colours[0];
+        for (int32_t axis = 1; axis < lattice->dims; axis++) {
+            int32_t colours = lattice->axis_colours[axis];
+            int32_t here = colours == 3 && at[axis] + 1 == lattice->size[axis] ? 2 : (int32_t)(at[axis] % 2);
+            wanted -= lattice->moore ? scale * here : here;
+            scale *= colours;
+        }
+        if (!lattice->moore) { /* -4 .. 2 */
+            wanted = (wanted + 2 * lattice->n_colours) % lattice->n_colours;
+        }
+        const int64_t end = bit + width - at[0];
+        const uint64_t last = end <= 64 && lattice->axis_colours[0] == 3 ? (uint64_t)1 << (end - 1) : 0;
+        if (wanted == 2) {
+            word |= last;
+        } else if (wanted >= 0 && wanted < 2) {
+            uint64_t every = (uint64_t)0x5555555555555555u << ((bit + at[0] + wanted) % 2);
+            word |= qr_lattice_bits(bit, end) & every & ~last;
+        }
+        bit = end;
+        at[0] = 0;
+        at[1]++;
+        if (at[1] == lattice->size[1]) {
+            at[1] = 0;
+            at[2]++;
+        }
+    }
+    return word;
+}
+
 /* View positions of the neighbours of an agent of a lattice (not a ring) at view position `self`: ascending (dz, dy,
  * dx). Inner axes wrap inside their layer, the last one through the view; open borders leave out what is missing. out:
  * [QR_LATTICE_MAX_NEIGHBOURS]. Returns how many there are. */

@@ -8,7 +8,12 @@
 #include "philox.h"
 #include "portable.h"
 
-enum { QR_RULE_MAX_OPTIONS = 256, QR_QUALITY_ONE = 1 << 20, QR_RULE_MAX_CHOICE_PLANES = 8 };
+enum {
+    QR_RULE_MAX_OPTIONS = 256,
+    QR_QUALITY_ONE = 1 << 20,
+    QR_RULE_MAX_CHOICE_PLANES = 8,
+    QR_RULE_MAX_MINORITIES = 13
+};
 
 /* What rules in word form compute on: 64 agents. A file that wants several words at a time defines this as a vector of
  * uint64_t before it includes rules; only & | ^ ~ are applied to it. Such a file may also define the two functions
@@ -38,6 +43,9 @@ typedef struct qr_rule {
     uint32_t quality[QR_RULE_MAX_OPTIONS]; /* best of n: fixed point, best = QR_QUALITY_ONE */
     const uint64_t *boltzmann;             /* Potts: exp(-j / T) in units of 2^-40 for j = 0 .. boltzmann_last */
     int64_t boltzmann_last;
+    /* Potts of two options in word form: probability of the other vote than most neighbours', by how many of them have
+     * it; 2^32 - 1 at the most. */
+    uint32_t against[QR_RULE_MAX_MINORITIES];
 } qr_rule;
 
 /* What one agent sees: neighbours by a list, by distances, as a ring, or one after another; or (tally set) everybody

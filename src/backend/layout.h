@@ -8,8 +8,9 @@
 enum { QR_LAYOUT_MAX_PLANES = 4, QR_LAYOUT_MAX_WORD_DEGREE = QR_MAX_LATTICE_DEGREE };
 
 /* True when the model has a word form for this network, so that votes may lie as bit planes (64 agents to a machine
- * word, a plane for each bit of the option number): voter with a degree that is a power of two and majority of all
- * neighbours among two options, on periodic lattices and rings. *n_planes: how many planes the options need. */
+ * word, a plane for each bit of the option number): voter with a degree that is a power of two, and majority of all
+ * neighbours and Potts among two options, on periodic lattices and rings. Potts draws other numbers there than
+ * elsewhere (rules/potts.h). *n_planes: how many planes the options need. */
 bool qr_layout_has_planes(const qr_model *model, const qr_network_spec *spec, int *n_planes);
 
 #endif

@@ -216,6 +216,17 @@ static qr_status create_neural(const qr_deck *deck, const float *weights, qr_mod
     return QR_OK;
 }
 
+/* Two options: how likely agents of this many neighbours are to vote with the fewer of these. */
+static void set_against(int64_t degree, float beta, qr_rule *rule)
+{
+    for (int64_t m = 0; m < QR_RULE_MAX_MINORITIES && 2 * m < degree; m++) {
+        double weight = (double)qr_expf(-(float)(degree - 2 * m) * beta);
+        double p = rule->metropolis != 0 ? weight : weight / (1.0 + weight);
+        uint64_t threshold = qr_threshold32(p);
+        rule->against[m] = threshold >> 32 != 0 ? UINT32_MAX : (uint32_t)threshold;
+    }
+}
+
 /* Weights from our own expf, so that the table is the same on every machine. */
 static qr_status create_boltzmann(const qr_deck *deck, int64_t max_degree, qr_model *model)
 {
@@ -231,6 +242,9 @@ static qr_status create_boltzmann(const qr_deck *deck, int64_t max_degree, qr_mo
     }
     model->rule.boltzmann = model->boltzmann;
     model->rule.boltzmann_last = max_degree;
+    if (model->rule.n_options == 2) {
+        set_against(max_degree, beta, &model->rule);
+    }
     return QR_OK;
 }
 

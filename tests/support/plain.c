@@ -251,6 +251,43 @@ bool plain_coin(uint64_t seed, int64_t agent, int64_t step, uint32_t stream, uin
     return bits < threshold;
 }
 
+/* Where votes of two options may lie as bit planes, and Potts draws its numbers from planes. */
+static bool is_plane_potts(const qr_model *model, const qr_network_spec *spec)
+{
+    if (model->kind != QR_RULE_POTTS || model->rule.n_options != 2 || !spec->periodic) {
+        return false;
+    }
+    if (spec->kind == QR_NETWORK_RING) {
+        return spec->degree <= 26 && spec->degree < spec->n_agents && spec->n_agents > 2;
+    }
+    return spec->size[0] > 2 && spec->size[1] > 2 && (spec->dims < 3 || spec->size[2] > 2);
+}
+
+/* Potts of two options: the agent's number in its colour's turn, and the energy that either vote costs. */
+static uint8_t plane_potts(const qr_model *model, const uint8_t *seen, int64_t degree, uint8_t own, int64_t agent,
+                           int64_t step, int colour, int n_colours)
+{
+    const qr_rule *rule = &model->rule;
+    const int64_t for_one = count_of(seen, degree, 1);
+    const int64_t fewer = 2 * for_one < degree ? for_one : degree - for_one;
+    int64_t whose = agent;
+    if (n_colours == 2) { /* 128 agents to a plane of 64 bits */
+        whose = agent / 128 * 64 + agent % 64 / 2 * 2 + agent / 64 % 2;
+    }
+    uint64_t number = 0;
+    for (uint32_t plane = 0; plane < 32; plane++) {
+        number = 2 * number + plane_bit(rule->seed, whose, step, QR_STREAM_PLANE_RULE, 32u * (uint32_t)colour + plane);
+    }
+    if (2 * for_one == degree) {
+        return rule->metropolis != 0 ? !own : number < UINT64_C(1) << 31;
+    }
+    const uint8_t most = 2 * for_one > degree;
+    if (rule->metropolis != 0 && own != most) {
+        return most;
+    }
+    return number < rule->against[fewer] ? !most : most;
+}
+
 /* What an agent sees, in order; on a complete network everybody else, sorted by option. */
 static int64_t look(const plain_graph *graph, const uint8_t *votes, int64_t agent, uint32_t n_options, uint8_t *seen)
 {
@@ -384,11 +421,18 @@ void plain_step(const qr_model *model, const qr_network_spec *spec, const plain_
         global[k] = (float)tally->votes[k] / (float)graph->n_agents;
     }
     int n_colours = model->sweeps ? qr_lattice_colours(spec) : 1;
+    bool from_planes = is_plane_potts(model, spec);
     for (int colour = 0; colour < n_colours; colour++) {
         for (int64_t i = 0; i < graph->n_agents; i++) {
             bool mine = !model->sweeps || qr_lattice_colour(spec, i) == colour;
             bool zealot = (frozen[i / 64] >> (i % 64) & 1u) != 0;
-            room.next[i] = mine ? step_agent(model, graph, global, step, i, zealot, votes, state, &room) : votes[i];
+            room.next[i] = votes[i];
+            if (mine && from_planes) {
+                int64_t degree = look(graph, votes, i, 2, room.seen);
+                room.next[i] = plane_potts(model, room.seen, degree, votes[i], i, step, colour, n_colours);
+            } else if (mine) {
+                room.next[i] = step_agent(model, graph, global, step, i, zealot, votes, state, &room);
+            }
         }
         memcpy(votes, room.next, n);
     }

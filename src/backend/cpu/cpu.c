@@ -189,6 +189,7 @@ static qr_status cpu_create(const qr_backend_setup *setup, qr_backend **out)
         backend->n_planes = 0;
     }
     set_offsets(backend);
+    backend->lattice = qr_lattice_of(&setup->network->spec);
     status = allocate_votes(backend);
     if (status == QR_OK) {
         status = allocate_scratch(backend);
@@ -312,6 +313,8 @@ static void do_block(qr_backend *backend, const pass *task, qr_cpu_range block, 
         qr_cpu_planes_count(backend, block, tally);
     } else if (!task->update) {
         qr_cpu_bytes_count(backend, block, tally);
+    } else if (backend->n_planes > 0 && backend->model->sweeps) {
+        qr_cpu_sweep_block(backend, block, task->step, task->colour, tally);
     } else if (backend->n_planes > 0) {
         qr_cpu_planes_block(backend, block, task->step, tally);
     } else if (backend->state != NULL) {

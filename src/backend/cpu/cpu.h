@@ -39,6 +39,7 @@ struct qr_backend {
     void *packed_weights; /* neural: weights in the order the kernel reads them */
     int n_offsets;        /* 0: no lattice, or too many neighbours for this table */
     qr_cpu_offset offsets[QR_CPU_MAX_OFFSETS];
+    qr_lattice lattice;      /* of bit planes that are swept by colours */
     qr_cpu_scratch *scratch; /* [threads] */
     char description[128];
 };
@@ -57,6 +58,7 @@ bool qr_cpu_uses_planes(const qr_model *model, const qr_network_spec *spec, int 
 void qr_cpu_bytes_block(qr_backend *backend, qr_cpu_range block, int64_t step, int colour, const qr_tally *before,
                         qr_cpu_scratch *scratch, qr_tally *tally);
 void qr_cpu_planes_block(qr_backend *backend, qr_cpu_range block, int64_t step, qr_tally *tally);
+void qr_cpu_sweep_block(qr_backend *backend, qr_cpu_range block, int64_t step, int colour, qr_tally *tally);
 void qr_cpu_neural_block(qr_backend *backend, qr_cpu_range block, int64_t step, const qr_tally *before,
                          qr_cpu_scratch *scratch, qr_tally *tally);
 
@@ -89,12 +91,18 @@ static inline void qr_cpu_draw_choice_planes(const qr_rule *rule, uint64_t group
     }
 }
 
+/* A word of votes. In sweeps another thread may be writing it: bits of agents in their turn, whom nobody looks at. */
+static inline uint64_t qr_cpu_load(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
 /* Bits `position` .. `position` + 63 of a plane. */
 static inline uint64_t qr_cpu_word_at(const uint64_t *plane, int64_t position)
 {
-    int64_t word = position >> 6;
+    const uint64_t *word = plane + (position >> 6);
     unsigned shift = (unsigned)(position & 63);
-    return shift == 0 ? plane[word] : plane[word] >> shift | plane[word + 1] << (64 - shift);
+    return shift == 0 ? qr_cpu_load(word) : qr_cpu_load(word) >> shift | qr_cpu_load(word + 1) << (64 - shift);
 }
 
 #endif

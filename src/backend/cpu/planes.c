@@ -1,10 +1,11 @@
-/* Bit planes: 64 agents a machine word, for voter (degree a power of two) and majority (two options, all neighbours) on
- * periodic lattices and rings. The plain form; rows that lie inside whole words go through the wide kernels in simd/.
- */
+/* Bit planes: 64 agents a machine word, for voter (degree a power of two), majority (two options, all neighbours) and
+ * Potts (two options) on periodic lattices and rings. The plain form; rows that lie inside whole words go through the
+ * wide kernels in simd/. */
 #include "backend/cpu/cpu.h"
 
 #include "backend/layout.h"
 #include "rules/majority.h"
+#include "rules/potts.h"
 #include "rules/voter.h"
 
 #include <string.h>
@@ -63,7 +64,7 @@ static borders find_borders(const qr_network_spec *spec, int64_t agent)
 static uint64_t word_near(const uint64_t *plane, int64_t view, int64_t position)
 {
     if (position < 0) {
-        return position > -64 ? plane[0] << -position : 0;
+        return position > -64 ? qr_cpu_load(plane) << -position : 0;
     }
     return position / 64 <= view / 64 ? qr_cpu_word_at(plane, position) : 0;
 }
@@ -273,6 +274,55 @@ void qr_cpu_planes_block(qr_backend *backend, qr_cpu_range block, int64_t step, 
     }
     for (int64_t i = 64 * to; i < block.end; i += 64) {
         update_word(backend, i, bit_range(0, block.end - i), step, tally);
+    }
+}
+
+/* Votes of a word of agents after the turn of those `moving`. */
+static uint64_t potts_word(const qr_backend *backend, const uint64_t *neighbour, int64_t agent, int64_t step,
+                           int colour, uint64_t own, uint64_t moving)
+{
+    const qr_rule *rule = &backend->model->rule;
+    const uint32_t degree = (uint32_t)backend->n_offsets;
+    const uint64_t word = (uint64_t)agent / 64;
+    const int32_t n_colours = backend->lattice.n_colours;
+    uint64_t planes[2] = {0, 0};
+    qr_potts_turn turn;
+    qr_potts_begin(rule->metropolis, neighbour, degree, own, moving, &turn);
+    for (uint32_t p = 0; p < QR_POTTS_PLANES && turn.open != 0; p++) {
+        if (p % 2 == 0) {
+            qr_planes(rule->seed, qr_potts_group(n_colours, word), (uint64_t)step, QR_STREAM_PLANE_RULE,
+                      (uint32_t)colour * QR_POTTS_TURN_PAIRS + p / 2, planes);
+        }
+        qr_potts_compare(rule, degree, p, qr_potts_bits(n_colours, word, planes[p % 2]), &turn);
+    }
+    return qr_potts_end(&turn, own, moving);
+}
+
+/* In place: nobody who moves sees anybody else who does. Bits of the last word that are no own agents are votes of
+ * others, and stay. */
+void qr_cpu_sweep_block(qr_backend *backend, qr_cpu_range block, int64_t step, int colour, qr_tally *tally)
+{
+    const qr_network *network = backend->network;
+    const bool last = colour + 1 == backend->lattice.n_colours;
+    uint64_t *plane = backend->planes[0][0];
+    for (int64_t i = block.begin; i < block.end; i += 64) {
+        int64_t agent = network->own.first + i;
+        int64_t position = network->before + i;
+        uint64_t valid = bit_range(0, block.end - i);
+        uint64_t moving = valid & qr_lattice_colour_word(&backend->lattice, agent, colour);
+        uint64_t votes = qr_cpu_load(plane + position / 64);
+        if (moving != 0) {
+            uint64_t neighbour[QR_CPU_MAX_WORD_DEGREE];
+            borders at = find_borders(&network->spec, agent);
+            for (int j = 0; j < backend->n_offsets; j++) {
+                neighbour[j] = neighbour_word(plane, position, &backend->offsets[j], network, &at);
+            }
+            votes = potts_word(backend, neighbour, agent, step, colour, votes, moving);
+            __atomic_store_n(plane + position / 64, votes, __ATOMIC_RELAXED);
+        }
+        if (last) {
+            tally_word(&votes, 1, 2, valid, agent, tally);
+        }
     }
 }
 

@@ -97,11 +97,12 @@ QR_FN QR_WORD qr_majority_word(const QR_WORD *neighbour, uint32_t degree, QR_WOR
         return qr_majority_of_9(neighbour, own);
     }
     QR_WORD word[QR_MAJORITY_MAX_WORDS];
-    for (uint32_t j = 0; j < degree; j++) {
+    /* Nobody calls with more; some compilers warn unless they see it. */
+    uint32_t n = degree < QR_MAJORITY_MAX_WORDS ? degree : QR_MAJORITY_MAX_WORDS - 1u;
+    for (uint32_t j = 0; j < n; j++) {
         word[j] = neighbour[j];
     }
-    uint32_t n = degree;
-    if (degree % 2u == 0u) {
+    if (n % 2u == 0u) {
         word[n++] = own;
     }
     n = qr_majority_halve(word, n); /* 27, 13, 7, 3, 1; written out, so that compilers know each n */

@@ -64,7 +64,7 @@ typedef struct qr_part {
     const int64_t *row; /* lists: [count + 1] */
     const uint32_t *neighbour;
     uint8_t *packed[2]; /* the same buffer twice for sweeps */
-    uint64_t *plane[2][QR_DEVICE_MAX_PLANES];
+    uint64_t *plane[2][QR_DEVICE_MAX_PLANES]; /* likewise */
     const uint64_t *frozen;       /* a bit per own agent, or NULL */
     float *state;                 /* [count][state_dim], or NULL */
     qr_neural neural;             /* weights in device memory */
@@ -164,6 +164,7 @@ void qr_launch_initial_state(const qr_part *part, float scale, cudaStream_t stre
 /* Pieces of qr_launch_update, one per form. */
 void qr_launch_packed(const qr_part *part, int colour, int last_colour, cudaStream_t stream);
 void qr_launch_planes(const qr_part *part, cudaStream_t stream);
+void qr_launch_planes_sweep(const qr_part *part, int colour, int last_colour, cudaStream_t stream);
 void qr_launch_neural(const qr_part *part, cudaStream_t stream);
 
 /* The same by tensor cores, in place of qr_launch_neural where part->fast_weights is set. */

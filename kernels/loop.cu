@@ -170,7 +170,13 @@ extern "C" void qr_launch_initial_state(const qr_part *part, float scale, cudaSt
 extern "C" void qr_launch_update(const qr_part *part, int colour, int last_colour, cudaStream_t stream)
 {
     switch ((qr_device_form)part->form) {
-    case QR_FORM_PLANES: qr_launch_planes(part, stream); break;
+    case QR_FORM_PLANES:
+        if (part->sweeps) {
+            qr_launch_planes_sweep(part, colour, last_colour, stream);
+        } else {
+            qr_launch_planes(part, stream);
+        }
+        break;
     case QR_FORM_NEURAL: qr_launch_neural(part, stream); break;
     case QR_FORM_PACKED: qr_launch_packed(part, colour, last_colour, stream); break;
     }

@@ -1,9 +1,7 @@
 /* Bit planes: voter (degree a power of two) and majority (two options, all neighbours) on periodic lattices and rings,
  * 64 agents a word. Lattices of two dimensions whose rows are whole words go by tiles (planes_rows.cuh), all others
- * word by word. */
-#include "planes_rows.cuh"
-
-enum { MOST_ROWS = 64 };
+ * word by word. Sweeps are in planes_sweep.cu. */
+#include "planes_launch.cuh"
 
 /* A thread a word, threads stride upwards. */
 typedef struct words_task {
@@ -59,24 +57,12 @@ static __global__ void __launch_bounds__(QR_PLANES_THREADS)
     qr_tally_finish(&part, &block);
 }
 
-/* Blocks that fit on the device at once. */
-static int64_t resident_blocks(const void *kernel)
-{
-    int device = 0;
-    int processors = 1;
-    int per_processor = 1;
-    (void)cudaGetDevice(&device);
-    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    (void)cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, QR_PLANES_THREADS, 0);
-    return (int64_t)processors * (per_processor > 0 ? per_processor : 1);
-}
-
 template <bool VOTER, int DEGREE, int PLANES> static void launch_words(const qr_part *part, cudaStream_t stream)
 {
     words_task task;
     qr_plane_keys_set(&task.keys, part->rule.seed);
     task.n_words = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
-    int64_t resident = resident_blocks((const void *)update_words<VOTER, DEGREE, PLANES>);
+    int64_t resident = qr_resident_blocks((const void *)update_words<VOTER, DEGREE, PLANES>);
     int64_t blocks = (task.n_words + QR_PLANES_THREADS - 1) / QR_PLANES_THREADS;
     blocks = blocks < 1 ? 1 : blocks > resident ? resident : blocks;
     int64_t rows = 0;
@@ -126,32 +112,6 @@ static void launch_any(const qr_part *part, cudaStream_t stream)
     }
 }
 
-/* Rows of a tile such that the busiest warp has least to read; each tile reads two rows more than it updates. A warp
- * that has several tiles of the same rows would not come by agents in ascending order, unless they are one row. */
-static void set_tiles(qr_rows_task *task, int words, int64_t n_warps)
-{
-    int64_t across = (task->row_words + 32 * words - 1) / (32 * words);
-    int64_t least = INT64_MAX;
-    for (int64_t rows = 1; rows <= MOST_ROWS && (rows == 1 || across <= n_warps); rows++) {
-        int64_t tiles = (task->n_rows + rows - 1) / rows * across;
-        int64_t cost = (tiles + n_warps - 1) / n_warps * (rows + 2);
-        if (cost < least) {
-            least = cost;
-            task->rows_at_once = (uint32_t)rows;
-            task->n_tiles = (uint32_t)tiles;
-        }
-    }
-    task->tiles_across = (uint32_t)across;
-}
-
-/* Own words before the first whole row. */
-static int64_t words_before_rows(const qr_part *part)
-{
-    const int64_t row_words = part->lattice.size[0] / QR_DEVICE_GROUP;
-    const int64_t head = (row_words - part->first / QR_DEVICE_GROUP % row_words) % row_words;
-    return head < part->count / QR_DEVICE_GROUP ? head : part->count / QR_DEVICE_GROUP;
-}
-
 template <bool VOTER, bool SQUARE, int PLANES, int WORDS, bool PLAIN>
 static void launch_rows(const qr_part *part, cudaStream_t stream)
 {
@@ -160,10 +120,10 @@ static void launch_rows(const qr_part *part, cudaStream_t stream)
     qr_plane_keys_set(&task.keys, part->rule.seed);
     task.row_words = part->lattice.size[0] / QR_DEVICE_GROUP;
     task.n_words = part->count / QR_DEVICE_GROUP;
-    task.head = words_before_rows(part);
+    task.head = qr_words_before_rows(part);
     task.n_rows = (task.n_words - task.head) / task.row_words;
-    int64_t resident = resident_blocks((const void *)update_rows<VOTER, SQUARE, PLANES, WORDS, PLAIN>);
-    set_tiles(&task, WORDS, resident * warps);
+    int64_t resident = qr_resident_blocks((const void *)update_rows<VOTER, SQUARE, PLANES, WORDS, PLAIN>);
+    qr_set_tiles(&task, WORDS, resident * warps);
     int64_t blocks = (task.n_tiles + warps - 1) / warps;
     blocks = blocks < 1 ? 1 : blocks > resident ? resident : blocks;
     update_rows<VOTER, SQUARE, PLANES, WORDS, PLAIN><<<(unsigned)blocks, QR_PLANES_THREADS, 0, stream>>>(*part, task);
@@ -207,7 +167,7 @@ static int words_of_a_lane(const qr_part *part)
     if (part->lattice.dims != 2 || part->lattice.size[0] % QR_DEVICE_GROUP != 0 || row_words < 17) {
         return 0;
     }
-    const int64_t head = words_before_rows(part);
+    const int64_t head = qr_words_before_rows(part);
     bool in_pairs = row_words % 2 == 0 && row_words > 32;
     for (int p = 0; p < part->n_planes; p++) {
         for (int buffer = 0; buffer < 2; buffer++) {

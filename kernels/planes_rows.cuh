@@ -49,15 +49,15 @@ template <int WORDS> static __device__ __forceinline__ qr_row<WORDS> qr_load_row
     const uint32_t lane = threadIdx.x % 32u;
     qr_row<WORDS> row;
     if (WORDS == 2) {
-        ulonglong2 both = __ldg((const ulonglong2 *)at);
+        ulonglong2 both = QR_READ_WORD((const ulonglong2 *)at);
         row.word[0] = both.x;
         row.word[WORDS - 1] = both.y;
     } else {
-        row.word[0] = __ldg(at);
+        row.word[0] = QR_READ_WORD(at);
     }
     row.west = 0;
     if (lane == 0 || lane == 31u) {
-        row.west = __ldg((const uint32_t *)at + outer);
+        row.west = QR_READ_WORD((const uint32_t *)at + outer);
     }
     row.east = row.west;
     return row;

@@ -127,7 +127,21 @@ QR_FN void qr_potts_begin(uint32_t metropolis, const QR_WORD *neighbour, uint32_
     }
 }
 
-/* Compares one more plane of random bits with the thresholds. */
+/* Compares one more plane of random bits with one of thresholds; first: it is plane 0. */
+QR_FN void qr_potts_settle(qr_potts_turn *turn, uint32_t first, QR_WORD threshold, QR_WORD random)
+{
+    if (first != 0u) { /* the divided: one half, which plane 0 decides */
+        threshold = threshold | turn->tie;
+    }
+    QR_WORD decided = turn->open & (random ^ threshold);
+    turn->against = turn->against | (decided & threshold);
+    turn->open = turn->open & ~decided;
+    if (first != 0u) {
+        turn->open = turn->open & ~turn->tie;
+    }
+}
+
+/* The same with the rule's thresholds. */
 QR_FN void qr_potts_compare(const qr_rule *rule, uint32_t degree, uint32_t plane, QR_WORD random, qr_potts_turn *turn)
 {
     const uint32_t shift = QR_POTTS_PLANES - 1u - plane;
@@ -139,15 +153,7 @@ QR_FN void qr_potts_compare(const qr_rule *rule, uint32_t degree, uint32_t plane
             threshold = threshold ^ turn->minority[m];
         }
     }
-    if (plane == 0u) { /* the divided: one half */
-        threshold = threshold | turn->tie;
-    }
-    QR_WORD decided = turn->open & (random ^ threshold);
-    turn->against = turn->against | (decided & threshold);
-    turn->open = turn->open & ~decided;
-    if (plane == 0u) {
-        turn->open = turn->open & ~turn->tie;
-    }
+    qr_potts_settle(turn, plane == 0u ? 1u : 0u, threshold, random);
 }
 
 /* The votes of all agents of the word after the turn. */

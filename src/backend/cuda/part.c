@@ -57,6 +57,7 @@ static qr_status allocate_votes(qr_backend *backend)
     }
     if (part->sweeps) {
         part->packed[1] = part->packed[0];
+        memcpy(part->plane[1], part->plane[0], sizeof part->plane[1]);
     }
     return status;
 }

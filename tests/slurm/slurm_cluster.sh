@@ -83,10 +83,15 @@ MaxArraySize=100
 $(for node in "${nodes[@]}"; do echo "NodeName=$node NodeAddr=127.0.0.1 Port=$(free_port) CPUs=4"; done)
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 EOF
-    # From 23.11 on slurmd insists on cgroups unless told otherwise; earlier versions do not know the word.
+    # Nothing here uses cgroups, yet slurmd insists on them. From 23.11 on it can be told not to; earlier versions do not
+    # know the word, but take any folder for the place where cgroups are mounted.
     version=$(slurmd -V | awk '{print $NF}')
     if [ "$(printf '%s\n23.11\n' "$version" | sort -V | head -n 1)" = 23.11 ]; then
         echo "CgroupPlugin=disabled" >"$cluster_directory/cgroup.conf"
+    else
+        mkdir -p "$cluster_directory/cgroup"
+        printf '%s\n' CgroupPlugin=cgroup/v1 "CgroupMountpoint=$cluster_directory/cgroup" \
+            >"$cluster_directory/cgroup.conf"
     fi
     export SLURM_CONF=$cluster_directory/slurm.conf
 

@@ -78,6 +78,7 @@ static __device__ __noinline__ void sweep_rests(const qr_part *part, const qr_sw
     qr_add_up<1>(&tally, part->rule.n_options, block);
 }
 
+template <bool METROPOLIS>
 static __global__ void __launch_bounds__(QR_PLANES_THREADS, 3)
     sweep_rows(const __grid_constant__ qr_part part, const __grid_constant__ qr_sweep_task task)
 {
@@ -101,7 +102,7 @@ static __global__ void __launch_bounds__(QR_PLANES_THREADS, 3)
         const qr_tile tile = qr_find_tile<2>(&task.rows, t);
         const uint32_t before = tally.votes[1];
         const uint32_t row = t / task.rows.tiles_across * task.rows.rows_at_once;
-        qr_sweep_tile(&part, &task, &buffers, &tile, (task.parity + row) & 1u, &tally);
+        qr_sweep_tile<METROPOLIS>(&part, &task, &buffers, &tile, (task.parity + row) & 1u, &tally);
         if (!task.last) {
             continue;
         }
@@ -171,7 +172,7 @@ static bool goes_by_tiles(const qr_part *part)
     return (uintptr_t)(part->plane[0][0] + first) % 16 == 0;
 }
 
-static void launch_tiles(const qr_part *part, qr_sweep_task task, cudaStream_t stream)
+template <bool METROPOLIS> static void launch_tiles(const qr_part *part, qr_sweep_task task, cudaStream_t stream)
 {
     const int64_t warps = QR_PLANES_THREADS / 32;
     task.rows.row_words = part->lattice.size[0] / QR_DEVICE_GROUP;
@@ -184,19 +185,21 @@ static void launch_tiles(const qr_part *part, qr_sweep_task task, cudaStream_t s
         task.agreed[p] = 0u - (part->rule.against[0] >> shift & 1u);
         task.differs[p] = task.agreed[p] ^ (0u - (part->rule.against[1] >> shift & 1u));
     }
-    int64_t resident = qr_resident_blocks((const void *)sweep_rows);
+    int64_t resident = qr_resident_blocks((const void *)sweep_rows<METROPOLIS>);
     qr_set_tiles(&task.rows, 2, resident * warps);
     int64_t blocks = (task.rows.n_tiles + warps - 1) / warps;
     blocks = blocks < 1 ? 1 : blocks > resident ? resident : blocks;
-    sweep_rows<<<(unsigned)blocks, QR_PLANES_THREADS, 0, stream>>>(*part, task);
+    sweep_rows<METROPOLIS><<<(unsigned)blocks, QR_PLANES_THREADS, 0, stream>>>(*part, task);
 }
 
 extern "C" void qr_launch_planes_sweep(const qr_part *part, int colour, int last_colour, cudaStream_t stream)
 {
     const qr_sweep_task task = make_task(part, colour, last_colour);
-    if (goes_by_tiles(part)) {
-        launch_tiles(part, task, stream);
-    } else {
+    if (!goes_by_tiles(part)) {
         launch_any(part, &task, stream);
+    } else if (part->rule.metropolis != 0u) {
+        launch_tiles<true>(part, task, stream);
+    } else {
+        launch_tiles<false>(part, task, stream);
     }
 }

@@ -63,14 +63,14 @@ typedef struct qr_part {
     int64_t view;
     const int64_t *row; /* lists: [count + 1] */
     const uint32_t *neighbour;
-    uint8_t *packed[2]; /* the same buffer twice for sweeps */
+    uint8_t *packed[2];                       /* the same buffer twice for sweeps */
     uint64_t *plane[2][QR_DEVICE_MAX_PLANES]; /* likewise */
-    const uint64_t *frozen;       /* a bit per own agent, or NULL */
-    float *state;                 /* [count][state_dim], or NULL */
-    qr_neural neural;             /* weights in device memory */
-    const float *packed_weights;  /* in the order the kernel reads them */
-    const uint32_t *fast_weights; /* neural by tensor cores: weights as those read them; NULL: exact */
-    float *base;                  /* neural: [hidden], the same for all agents of a step */
+    const uint64_t *frozen;                   /* a bit per own agent, or NULL */
+    float *state;                             /* [count][state_dim], or NULL */
+    qr_neural neural;                         /* weights in device memory */
+    const float *packed_weights;              /* in the order the kernel reads them */
+    const uint32_t *fast_weights;             /* neural by tensor cores: weights as those read them; NULL: exact */
+    float *base;                              /* neural: [hidden], the same for all agents of a step */
     qr_control *control;
     int64_t *row_votes;      /* [QR_DEVICE_ROWS][n_options] */
     uint64_t *row_leaders;   /* [QR_DEVICE_ROWS] */
@@ -86,8 +86,9 @@ typedef struct qr_loop_state {
     unsigned long long votes[3]
                             [QR_DEVICE_OPTIONS]; /* low 48 bits votes, above them how many blocks have added theirs */
     unsigned long long leader[3][QR_DEVICE_OPTIONS];
-    uint32_t first_slot; /* of the next launch; it is clear */
-    uint32_t arrived;    /* colours of a sweep: the top bit turns over when all blocks are there */
+    int64_t now[QR_DEVICE_OPTIONS]; /* votes of all agents before the next launch */
+    uint32_t first_slot;            /* of the next launch; it is clear */
+    uint32_t arrived;               /* colours of a sweep: the top bit turns over when all blocks are there */
 } qr_loop_state;
 
 /* What such a launch leaves in host memory. */
@@ -105,10 +106,9 @@ typedef struct qr_loop_task {
     uint32_t current;
     uint32_t stop_at_decision;
     qr_consensus consensus; /* before the first step */
-    int64_t votes[QR_DEVICE_OPTIONS];
     uint64_t number;
     qr_loop_state *state;
-    qr_mail *mail;         /* this and the rows: host memory that the device writes to */
+    qr_mail *mail;         /* this and the rows: host memory, written when all steps are taken */
     int64_t *row_votes;    /* [count][n_options] */
     uint64_t *row_leaders; /* [count] */
 } qr_loop_task;
@@ -141,8 +141,8 @@ void qr_launch_update(const qr_part *part, int colour, int last_colour, cudaStre
 int qr_loop_fits(const qr_part *part);
 cudaError_t qr_launch_loop(const qr_part *part, const qr_loop_task *task, cudaStream_t stream);
 
-/* Counts the current votes into part_votes and part_leader. */
-void qr_launch_count(const qr_part *part, cudaStream_t stream);
+/* Counts the current votes. out: [2][n_options] votes and packed leaders, memory of device or host. */
+void qr_launch_count(const qr_part *part, int64_t *out, cudaStream_t stream);
 
 /* Sums part->gathered, decides, appends a row, moves on to the next step. */
 void qr_launch_decide(const qr_part *part, cudaStream_t stream);

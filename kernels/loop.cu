@@ -2,7 +2,7 @@
 #include "tally.cuh"
 #include "votes.cuh"
 
-enum { THREADS = 256, MOST_BLOCKS = 4096 };
+enum { THREADS = 256, MOST_BLOCKS = 4096, MOST_COUNT_BLOCKS = 1056 };
 
 static unsigned blocks_for(int64_t items)
 {
@@ -10,26 +10,137 @@ static unsigned blocks_for(int64_t items)
     return (unsigned)(blocks < 1 ? 1 : blocks > MOST_BLOCKS ? MOST_BLOCKS : blocks);
 }
 
-static __global__ void count_votes(const __grid_constant__ qr_part part)
+/* A block's tally into the part's; the last block hands the part's out and clears it for what comes next. */
+static __device__ void hand_out(const qr_part *part, qr_block_tally *tally, int64_t *out)
 {
-    __shared__ qr_block_tally tally;
-    uint32_t current = part.control->current;
-    qr_tally_clear(&tally, part.rule.n_options);
-    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < part.count; i += (int64_t)gridDim.x * THREADS) {
-        qr_tally_vote(&tally, qr_vote_at(&part, current, part.before + i), qr_leader_pack(0, part.first + i));
+    __shared__ uint32_t is_last;
+    qr_control *control = part->control;
+    uint32_t n_options = part->rule.n_options;
+    __syncthreads();
+    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+        if (tally->votes[k] != 0) {
+            atomicAdd(&control->part_votes[k], (unsigned long long)tally->votes[k]);
+            atomicMax(&control->part_leader[k], tally->leader[k]);
+        }
+    }
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        is_last = atomicAdd(&control->ticket, 1u) + 1u == gridDim.x;
     }
     __syncthreads();
-    for (uint32_t k = threadIdx.x; k < part.rule.n_options; k += blockDim.x) {
-        if (tally.votes[k] != 0) {
-            atomicAdd(&part.control->part_votes[k], (unsigned long long)tally.votes[k]);
-            atomicMax(&part.control->part_leader[k], tally.leader[k]);
-        }
+    if (!is_last) {
+        return;
+    }
+    __threadfence();
+    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+        out[k] = (int64_t)__ldcg(&control->part_votes[k]);
+        out[n_options + k] = (int64_t)__ldcg(&control->part_leader[k]);
+        control->part_votes[k] = 0;
+        control->part_leader[k] = 0;
+    }
+    if (threadIdx.x == 0) {
+        control->ticket = 0;
     }
 }
 
-extern "C" void qr_launch_count(const qr_part *part, cudaStream_t stream)
+/* Votes one by one: more options than fit half a byte. */
+static __global__ void count_bytes(const __grid_constant__ qr_part part, int64_t *out)
 {
-    count_votes<<<blocks_for(part->count), THREADS, 0, stream>>>(*part);
+    __shared__ qr_block_tally tally;
+    uint32_t current = part.control->current;
+    int64_t end = (part.count + 31) / 32 * 32;
+    qr_tally_clear(&tally, part.rule.n_options);
+    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < end; i += (int64_t)gridDim.x * THREADS) {
+        bool mine = i < part.count;
+        uint32_t vote = mine ? qr_vote_at(&part, current, part.before + i) : 0;
+        qr_tally_warp(&tally, part.rule.n_options, vote, __ballot_sync(~0u, mine), part.first + i - threadIdx.x % 32u);
+    }
+    qr_tally_gather(&tally, part.rule.n_options);
+    hand_out(&part, &tally, out);
+}
+
+/* A bit, the lowest of its field, for each vote for option k among the packed votes of a word. */
+static __device__ __forceinline__ uint64_t voters_in_word(uint64_t word, uint32_t width, uint32_t k)
+{
+    const uint64_t lowest = width == 1 ? ~0ull : width == 2 ? 0x5555555555555555ull : 0x1111111111111111ull;
+    uint64_t other = word ^ lowest * k;
+    other |= width > 1 ? other >> 1 : 0;
+    other |= width > 2 ? other >> 2 : 0;
+    return ~other & lowest;
+}
+
+/* The agents of own word `w` who vote for option k, a bit each, and how far these are apart. */
+static __device__ __forceinline__ uint64_t voters_of(const qr_part *part, uint32_t current, int64_t w, uint32_t k,
+                                                     uint32_t *apart)
+{
+    if (part->form == QR_FORM_PLANES) {
+        uint64_t voters = ~0ull;
+        for (int32_t p = 0; p < part->n_planes; p++) {
+            uint64_t plane = part->plane[current][p][part->before / 64 + w];
+            voters &= (k >> p & 1u) != 0 ? plane : ~plane;
+        }
+        *apart = 1;
+        return voters;
+    }
+    *apart = 8u >> part->packing;
+    const uint64_t *words = (const uint64_t *)part->packed[current];
+    return voters_in_word(words[part->before / (64 / *apart) + w], *apart, k);
+}
+
+/* Words of votes, up to 16 options. */
+static __global__ void count_words(const __grid_constant__ qr_part part, int64_t n_words, int64_t *out)
+{
+    enum { MOST = 16 };
+    __shared__ qr_block_tally tally;
+    const uint32_t n_options = part.rule.n_options;
+    const uint32_t current = part.control->current;
+    const uint32_t lane = threadIdx.x % 32u;
+    uint32_t counts[MOST] = {};
+    uint32_t seen = 0; /* options of which the warp has met a voter */
+    qr_tally_clear(&tally, n_options);
+    for (int64_t w = (int64_t)blockIdx.x * THREADS + threadIdx.x; w - lane < n_words;
+         w += (int64_t)gridDim.x * THREADS) {
+#pragma unroll
+        for (uint32_t k = 0; k < MOST; k++) {
+            if (k >= n_options) {
+                break;
+            }
+            uint32_t apart = 1;
+            uint64_t voters = w < n_words ? voters_of(&part, current, w, k, &apart) : 0;
+            int64_t agent = w * (64 / apart);
+            int64_t left = (part.count - agent) * apart; /* bits of agents */
+            voters &= left >= 64 ? ~0ull : left <= 0 ? 0 : (1ull << left) - 1;
+            counts[k] += (uint32_t)__popcll(voters);
+            uint32_t lanes = (seen >> k & 1u) != 0 ? 0 : __ballot_sync(~0u, voters != 0);
+            seen |= lanes != 0 ? 1u << k : 0;
+            if (lanes != 0 && lane == (uint32_t)__ffs((int)lanes) - 1u) {
+                int64_t first = agent + (int64_t)(qr_count_trailing_zeros64(voters) / apart);
+                atomicMax(&tally.leader[k], (unsigned long long)qr_leader_pack(0, part.first + first));
+            }
+        }
+    }
+#pragma unroll
+    for (uint32_t k = 0; k < MOST; k++) {
+        uint32_t votes = k < n_options ? __reduce_add_sync(~0u, counts[k]) : 0;
+        if (lane == 0 && votes != 0) {
+            atomicAdd(&tally.votes[k], votes);
+        }
+    }
+    hand_out(&part, &tally, out);
+}
+
+extern "C" void qr_launch_count(const qr_part *part, int64_t *out, cudaStream_t stream)
+{
+    if (part->form != QR_FORM_PLANES && part->packing == 0) {
+        count_bytes<<<blocks_for(part->count), THREADS, 0, stream>>>(*part, out);
+        return;
+    }
+    int64_t per_word = part->form == QR_FORM_PLANES ? 64 : (int64_t)8 << part->packing;
+    int64_t n_words = (part->count + per_word - 1) / per_word;
+    int64_t blocks = blocks_for(n_words);
+    blocks = blocks > MOST_COUNT_BLOCKS ? MOST_COUNT_BLOCKS : blocks;
+    count_words<<<(unsigned)blocks, THREADS, 0, stream>>>(*part, n_words, out);
 }
 
 static __global__ void hand_in(const __grid_constant__ qr_part part, int64_t *out)

@@ -36,13 +36,15 @@ static __global__ void __launch_bounds__(QR_PACKED_THREADS)
             }
             __syncwarp();
             qr_store_votes(next, part.packing, position - threadIdx.x % 32u, vote);
-            if (mine && last_colour) {
-                qr_tally_vote(&shared.tally, vote, qr_leader_pack(0, part.first + index));
+            if (last_colour) {
+                qr_tally_warp(&shared.tally, rule->n_options, vote, __ballot_sync(~0u, mine),
+                              part.first + index - threadIdx.x % 32u);
             }
         }
         __syncthreads();
     }
     if (last_colour) {
+        qr_tally_gather(&shared.tally, rule->n_options);
         qr_tally_finish(&part, &shared.tally);
     }
 }

@@ -35,7 +35,7 @@ static __device__ __forceinline__ bool is_clerk(void)
 static __device__ void begin(const qr_loop_task *task, uint32_t n_options, int64_t *votes, block_state *state)
 {
     for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
-        votes[k] = task->votes[k];
+        votes[k] = task->state->now[k];
     }
     if (threadIdx.x == 0) {
         state->consensus = task->consensus;
@@ -68,8 +68,8 @@ static __device__ void hand_in(qr_loop_state *loop, uint32_t slot, uint32_t n_op
 }
 
 /* Waits for the sum over all blocks; every block takes in the same tally and comes to the same end. votes: shared. */
-static __device__ void collect(const qr_loop_task *task, uint32_t slot, int64_t step, uint32_t n_options,
-                               int64_t *votes, block_state *state)
+static __device__ void collect(const qr_part *part, const qr_loop_task *task, uint32_t slot, int64_t step,
+                               uint32_t n_options, int64_t *votes, block_state *state)
 {
     if (threadIdx.x < 32) {
         int64_t best_votes = -1;
@@ -102,11 +102,11 @@ static __device__ void collect(const qr_loop_task *task, uint32_t slot, int64_t 
             bool ends = task->stop_at_decision != 0 && state->consensus.decision.decided != 0;
             state->over = ends || step + 1 == task->first + task->count ? 1u : 0u;
             if (is_clerk()) {
-                task->row_leaders[step - task->first] = look_at(&task->state->leader[slot][best]);
+                part->row_leaders[step - task->first] = look_at(&task->state->leader[slot][best]);
             }
         }
         for (uint32_t k = threadIdx.x; is_clerk() && k < n_options; k += 32u) {
-            task->row_votes[(step - task->first) * n_options + k] = votes[k];
+            part->row_votes[(step - task->first) * n_options + k] = votes[k];
         }
     }
     __syncthreads();
@@ -130,17 +130,34 @@ static __device__ void meet(qr_loop_state *loop)
     __syncthreads();
 }
 
-/* The clerk's last act: device and host know where the run stands. */
+/* The clerk's last act: device and host know where the run stands. Rows go to the host only now, for a fence would wait
+ * for each of them. */
 static __device__ void finish(const qr_part *part, const qr_loop_task *task, uint32_t slot, int64_t step,
                               uint32_t current)
 {
-    if (!is_clerk() || threadIdx.x != 0) {
+    const int64_t n_options = part->rule.n_options;
+    const int64_t done = step - task->first + 1;
+    if (!is_clerk()) {
+        return;
+    }
+    for (int64_t i = threadIdx.x; i < done * n_options; i += blockDim.x) {
+        task->row_votes[i] = part->row_votes[i];
+    }
+    for (int64_t i = threadIdx.x; i < done; i += blockDim.x) {
+        task->row_leaders[i] = part->row_leaders[i];
+    }
+    for (int64_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+        task->state->now[k] = part->row_votes[(done - 1) * n_options + k];
+    }
+    __threadfence_system();
+    __syncthreads();
+    if (threadIdx.x != 0) {
         return;
     }
     task->state->first_slot = slot == 2u ? 0u : slot + 1u;
     part->control->current = current;
     part->control->step = step;
-    task->mail->done = step - task->first + 1;
+    task->mail->done = done;
     task->mail->current = current;
     __threadfence_system();
     *(volatile uint64_t *)&task->mail->number = task->number;
@@ -196,8 +213,9 @@ static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packe
             if (mine && has_mirror(part, position)) {
                 put_mirrors(part, target, position, vote);
             }
-            if (mine && last_colour) {
-                qr_tally_vote(&shared->tally, vote, qr_leader_pack(0, part->first + index));
+            if (last_colour) {
+                qr_tally_warp(&shared->tally, part->rule.n_options, vote, __ballot_sync(~0u, mine),
+                              part->first + index - threadIdx.x % 32u);
             }
         }
         __syncthreads();
@@ -226,9 +244,10 @@ static __global__ void __launch_bounds__(THREADS)
                 meet(task.state);
             }
         }
+        qr_tally_gather(&shared.tally, n_options);
         hand_in(task.state, slot, n_options, &shared.tally);
         current ^= part.sweeps ? 0u : 1u;
-        collect(&task, slot, step, n_options, shared.votes, &state);
+        collect(&part, &task, slot, step, n_options, shared.votes, &state);
         if (state.over) {
             break;
         }
@@ -334,7 +353,7 @@ static __global__ void __launch_bounds__(THREADS)
         }
         hand_in(task.state, slot, n_options, &block);
         current ^= 1u;
-        collect(&task, slot, step, n_options, votes, &state);
+        collect(&part, &task, slot, step, n_options, votes, &state);
         if (state.over) {
             break;
         }

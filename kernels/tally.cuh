@@ -1,12 +1,16 @@
-/* Device code that every update kernel ends with: a block's votes and leaders into the part's, and the decision by the
- * last block. */
+/* Device code that every update kernel ends with: votes of a warp into its block's, a block's into the part's, and the
+ * decision by the last block. */
 #ifndef QR_TALLY_CUH
 #define QR_TALLY_CUH
 
 #include "device.h"
 
+/* Options up to which each warp of a block of 256 threads counts by itself, without atomics. */
+enum { QR_TALLY_WARP_OPTIONS = 32 };
+
 /* A block's counts in shared memory. 32 bits hold what one block can count in one step: a part has below 2^32 agents
- * per block (parts are bounded by device memory). */
+ * per block (parts are bounded by device memory). While agents are counted one by one and options are few, warp w has
+ * entries 32 w .. 32 w + 31; qr_tally_gather adds them up. */
 typedef struct qr_block_tally {
     uint32_t votes[QR_DEVICE_OPTIONS];
     unsigned long long leader[QR_DEVICE_OPTIONS];
@@ -14,7 +18,8 @@ typedef struct qr_block_tally {
 
 static __device__ __forceinline__ void qr_tally_clear(qr_block_tally *tally, uint32_t n_options)
 {
-    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+    uint32_t n = n_options <= QR_TALLY_WARP_OPTIONS ? QR_DEVICE_OPTIONS : n_options;
+    for (uint32_t k = threadIdx.x; k < n; k += blockDim.x) {
         tally->votes[k] = 0;
         tally->leader[k] = 0;
     }
@@ -30,6 +35,56 @@ static __device__ __forceinline__ void qr_tally_vote(qr_block_tally *tally, uint
     }
 }
 
+/* The votes of a warp's agents, which stand in a row: `first` is the agent of lane 0, `valid` lanes have one. A warp
+ * comes by its agents in ascending order, so the first voter it meets is its leader. All lanes; blocks of 256 threads,
+ * with qr_tally_gather after the last call. */
+static __device__ __forceinline__ void qr_tally_warp(qr_block_tally *tally, uint32_t n_options, uint32_t vote,
+                                                     uint32_t valid, int64_t first)
+{
+    uint32_t lane = threadIdx.x % 32u;
+    uint32_t same;
+    if (n_options == 2) {
+        uint32_t ones = __ballot_sync(~0u, vote != 0);
+        same = (vote != 0 ? ones : ~ones) & valid;
+    } else {
+        same = __match_any_sync(~0u, vote) & valid;
+    }
+    if ((valid >> lane & 1u) == 0 || lane != (uint32_t)__ffs((int)same) - 1u) {
+        return;
+    }
+    unsigned long long leader = qr_leader_pack(0, first + lane);
+    uint32_t count = (uint32_t)__popc(same);
+    if (n_options <= QR_TALLY_WARP_OPTIONS) {
+        uint32_t mine = threadIdx.x / 32u * QR_TALLY_WARP_OPTIONS + vote;
+        tally->votes[mine] += count;
+        tally->leader[mine] = tally->leader[mine] != 0 ? tally->leader[mine] : leader;
+    } else {
+        atomicAdd(&tally->votes[vote], count);
+        if (leader > *(volatile unsigned long long *)&tally->leader[vote]) {
+            atomicMax(&tally->leader[vote], leader);
+        }
+    }
+}
+
+/* Adds up what the warps of a block have counted. All threads; the result may be read by the thread of the same number
+ * as the option, or after a barrier. */
+static __device__ __forceinline__ void qr_tally_gather(qr_block_tally *tally, uint32_t n_options)
+{
+    __syncthreads();
+    uint32_t k = threadIdx.x;
+    if (n_options > QR_TALLY_WARP_OPTIONS || k >= n_options) {
+        return;
+    }
+    uint32_t votes = 0;
+    unsigned long long leader = 0;
+    for (uint32_t warp = 0; warp < QR_DEVICE_OPTIONS / QR_TALLY_WARP_OPTIONS; warp++) {
+        unsigned long long theirs = tally->leader[warp * QR_TALLY_WARP_OPTIONS + k];
+        votes += tally->votes[warp * QR_TALLY_WARP_OPTIONS + k];
+        leader = theirs > leader ? theirs : leader;
+    }
+    tally->votes[k] = votes;
+    tally->leader[k] = leader;
+}
 /* Winner, quorum, row, next step: by one warp, from votes and leaders of all agents in device memory. */
 static __device__ __forceinline__ void qr_decide(const qr_part *part, const unsigned long long *votes,
                                                  const unsigned long long *leaders)

@@ -49,7 +49,7 @@ struct qr_backend {
     int64_t *handed_out; /* pinned: the same, or a row */
 
     bool resident;             /* many steps in one launch instead of a graph */
-    bool halo_is_fresh;        /* of the current buffer; steps in one launch keep it so */
+    bool is_up_to_date;        /* halo and tally on the device; steps in one launch keep them so */
     qr_loop_state *loop_state; /* device */
     qr_mail *mail;             /* pinned */
     uint64_t launches;         /* of many steps; numbers them */

@@ -19,6 +19,14 @@ static qr_status receive_control(qr_backend *backend)
                          "reading the control block");
 }
 
+static void take_tally(const qr_backend *backend, qr_tally *out)
+{
+    size_t n_options = backend->part.rule.n_options;
+    memset(out, 0, sizeof *out);
+    memcpy(out->votes, backend->handed_out, 8 * n_options);
+    memcpy(out->leader, backend->handed_out + n_options, 8 * n_options);
+}
+
 /* This part's tally, handed in by the kernels before. */
 static qr_status receive_tally(qr_backend *backend, qr_tally *out)
 {
@@ -31,9 +39,7 @@ static qr_status receive_tally(qr_backend *backend, qr_tally *out)
         status = qr_cuda_wait(backend);
     }
     if (status == QR_OK) {
-        memset(out, 0, sizeof *out);
-        memcpy(out->votes, backend->handed_out, 8 * n_options);
-        memcpy(out->leader, backend->handed_out + n_options, 8 * n_options);
+        take_tally(backend, out);
     }
     return status;
 }
@@ -46,13 +52,12 @@ static void clear_control(qr_backend *backend)
 
 qr_status qr_cuda_count(qr_backend *backend, qr_tally *out)
 {
-    clear_control(backend);
-    qr_status status = qr_cuda_send_control(backend);
-    if (status != QR_OK) {
-        return status;
+    qr_launch_count(&backend->part, backend->handed_out, backend->stream);
+    qr_status status = qr_cuda_wait(backend);
+    if (status == QR_OK) {
+        take_tally(backend, out);
     }
-    qr_launch_count(&backend->part, backend->stream);
-    return receive_tally(backend, out);
+    return status;
 }
 
 qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr_tally *before, qr_tally *out)
@@ -74,7 +79,7 @@ qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr
         return qr_cuda_wait(backend);
     }
     status = receive_tally(backend, out);
-    backend->halo_is_fresh = false;
+    backend->is_up_to_date = false;
     if (status == QR_OK && !part.sweeps) {
         backend->current ^= 1u;
         backend->control->current = backend->current;

@@ -55,14 +55,22 @@ static qr_status wait_for_mail(qr_backend *backend)
     }
 }
 
-static qr_status refresh_halo(qr_backend *backend)
+/* What a launch finds on the device, unless the launch before it left it there. */
+static qr_status bring_up_to_date(qr_backend *backend, const int64_t *votes)
 {
-    if (backend->halo_is_fresh || backend->n_within == 0) {
+    if (backend->is_up_to_date) {
         return QR_OK;
     }
     memset(backend->control, 0, sizeof *backend->control);
     backend->control->current = backend->current;
+    memcpy(backend->handed_out, votes, sizeof(int64_t) * backend->part.rule.n_options);
     qr_status status = qr_cuda_send_control(backend);
+    if (status == QR_OK) {
+        status = qr_cuda_check(cudaMemcpyAsync(backend->loop_state->now, backend->handed_out,
+                                               sizeof(int64_t) * backend->part.rule.n_options, cudaMemcpyHostToDevice,
+                                               backend->stream),
+                               "writing the tally");
+    }
     if (status == QR_OK) {
         qr_launch_copy(&backend->part, QR_COPY_WITHIN, backend->within, backend->n_within, backend->within_votes, NULL,
                        backend->stream);
@@ -83,14 +91,13 @@ qr_status qr_cuda_run_resident(qr_backend *backend, qr_steps *steps)
                          .mail = backend->mail,
                          .row_votes = backend->row_votes,
                          .row_leaders = backend->row_leaders};
-    memcpy(task.votes, steps->votes, sizeof(int64_t) * backend->part.rule.n_options);
     steps->done = 0;
     steps->row_votes = backend->row_votes;
     steps->row_leaders = backend->row_leaders;
     if (steps->count <= 0 || (steps->stop_at_decision && steps->consensus->decision.decided != 0)) {
         return QR_OK;
     }
-    qr_status status = refresh_halo(backend);
+    qr_status status = bring_up_to_date(backend, steps->votes);
     if (status == QR_OK) {
         status = qr_cuda_check(qr_launch_loop(&backend->part, &task, backend->stream), "starting steps");
     }
@@ -101,7 +108,7 @@ qr_status qr_cuda_run_resident(qr_backend *backend, qr_steps *steps)
     status = wait_for_mail(backend);
     if (status == QR_OK) {
         backend->current = backend->mail->current;
-        backend->halo_is_fresh = true;
+        backend->is_up_to_date = true;
         steps->done = backend->mail->done;
     }
     return status;

@@ -1,6 +1,9 @@
 /* Bit planes against the rules applied to one agent at a time: any width, any number of parts, every vector width. */
 #include "backend/cpu/cpu.h"
 
+#include "crowd.h"
+#include "plain.h"
+
 #include "rules/majority.h"
 #include "rules/voter.h"
 
@@ -13,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { CASES = 1000, MAX_TEST_PARTS = 3, STEPS = 2, FORMS = 3 };
+enum { CASES = 1000, SWEEP_CASES = 150, COLOUR_CASES = 2000, MAX_TEST_PARTS = 3, STEPS = 2, FORMS = 3 };
 
 static uint64_t random_state;
 
@@ -256,8 +259,126 @@ static void planes_equal_single_agents(void **state)
     }
 }
 
+/* Potts with two options, on lattices of all widths and colourings that bit planes serve. */
+static void sweep_deck(char *text, size_t bytes)
+{
+    char network[128];
+    long long n = 0;
+    switch (pick(0, 4)) {
+    case 0:
+        n = pick(27, 3000);
+        (void)snprintf(network, sizeof network, "{kind: ring, degree: %lld}", 2 * (long long)pick(1, 13));
+        break;
+    case 1: {
+        long long size[3] = {pick(3, 90), pick(3, 7), pick(3, 7)};
+        n = size[0] * size[1] * size[2];
+        (void)snprintf(network, sizeof network, "{kind: lattice3d, size: [%lld, %lld, %lld], neighbours: %s}", size[0],
+                       size[1], size[2], pick(0, 1) == 0 ? "moore" : "von_neumann");
+        break;
+    }
+    default: {
+        long long width = pick(0, 1) == 0 ? pick(3, 400) : 128 * pick(1, 18);
+        long long height = pick(0, 1) == 0 ? pick(3, 9) : 2 * pick(2, 5);
+        n = width * height;
+        (void)snprintf(network, sizeof network, "{kind: lattice2d, size: [%lld, %lld], neighbours: %s}", width, height,
+                       pick(0, 3) == 0 ? "moore" : "von_neumann");
+    }
+    }
+    static const char *const starts[] = {"uniform", "shares, shares: [0, 1]", "shares, shares: [99, 1]"};
+    static const char *const temperatures[] = {"0.03", "0.4", "1", "1.13", "4", "1e9"};
+    (void)snprintf(text, bytes,
+                   "run: {seed: %lld}\noutput: {directory: none}\nagents: {count: %lld, options: 2, initial: %s}\n"
+                   "model: {rule: potts, temperature: %s, dynamics: %s}\nnetwork: %s\n",
+                   (long long)pick(0, INT64_MAX / 2), n, starts[pick(0, 2)], temperatures[pick(0, 5)],
+                   pick(0, 1) == 0 ? "heat_bath" : "metropolis", network);
+}
+
+/* The votes and tallies of each form against the plain ones, step by step. */
+static void sweep_case(int n_forms, const qr_simd *const *forms)
+{
+    char text[1024];
+    crowd *c[FORMS];
+    sweep_deck(text, sizeof text);
+    for (int form = 0; form < n_forms; form++) {
+        crowd_setup setup = {
+            .deck_text = text, .parts = (int)pick(1, MAX_TEST_PARTS), .threads = (int)pick(1, MAX_TEST_PARTS)};
+        if (crowd_open(&setup, &c[form]) != QR_OK) {
+            fail_msg("%s\n%s", text, qr_error_message());
+        }
+        for (int part = 0; part < c[form]->n_parts; part++) {
+            assert_int_equal(c[form]->backend[part]->n_planes, 1);
+            c[form]->backend[part]->simd = forms[form];
+        }
+    }
+    size_t n = (size_t)c[0]->spec.n_agents;
+    uint8_t *votes = malloc(n);
+    uint8_t *got = malloc(n);
+    uint64_t *frozen = calloc(n / 64 + 1, sizeof *frozen);
+    plain_graph graph = plain_graph_of(c[0]);
+    qr_tally tally = c[0]->tally;
+    crowd_votes(c[0], votes);
+    for (int step = 1; step <= STEPS; step++) {
+        plain_step(c[0]->model, &c[0]->spec, &graph, frozen, step, votes, NULL, &tally);
+        for (int form = 0; form < n_forms; form++) {
+            crowd_step(c[form], 1);
+            crowd_votes(c[form], got);
+            for (size_t i = 0; i < n; i++) {
+                if (got[i] != votes[i]) {
+                    fail_msg("%s\n%s, %d parts: step %d, agent %zu votes %d instead of %d", text,
+                             forms[form] != NULL ? forms[form]->name : "plain", c[form]->n_parts, step, i, got[i],
+                             votes[i]);
+                }
+            }
+            assert_memory_equal(&c[form]->tally, &tally, sizeof tally);
+        }
+    }
+    plain_graph_clear(&graph);
+    free(frozen);
+    free(got);
+    free(votes);
+    for (int form = 0; form < n_forms; form++) {
+        crowd_free(c[form]);
+    }
+}
+
+static void sweeps_equal_single_agents(void **state)
+{
+    (void)state;
+    random_state = 20261124;
+    const qr_simd *forms[FORMS] = {NULL, qr_simd_find("v3"), qr_simd_find("v4")};
+    for (int number = 0; number < SWEEP_CASES; number++) {
+        sweep_case(forms[2] != NULL ? FORMS : FORMS - 1, forms);
+    }
+}
+
+static void colours_of_words_equal_those_of_agents(void **state)
+{
+    (void)state;
+    random_state = 20261125;
+    for (int number = 0; number < COLOUR_CASES; number++) {
+        qr_lattice lattice = {.dims = (int32_t)pick(1, 3), .moore = (int32_t)pick(0, 1)};
+        lattice.periodic = lattice.dims == 1 || pick(0, 2) > 0;
+        for (int axis = 0; axis < 3; axis++) {
+            lattice.size[axis] = axis >= lattice.dims ? 1 : pick(0, 3) == 0 ? pick(100, 300) : pick(1, 9);
+        }
+        lattice.reach = pick(1, 20);
+        lattice.size[0] += lattice.dims == 1 ? 2 * lattice.reach : 0;
+        lattice.n_agents = lattice.size[0] * lattice.size[1] * lattice.size[2];
+        qr_lattice_set_colours(&lattice);
+        int64_t first = 64 * pick(0, (lattice.n_agents - 1) / 64);
+        for (int32_t colour = 0; colour < lattice.n_colours; colour++) {
+            uint64_t word = qr_lattice_colour_word(&lattice, first, colour);
+            for (int64_t bit = 0; bit < 64 && first + bit < lattice.n_agents; bit++) {
+                assert_int_equal(word >> bit & 1u, qr_lattice_colour_of(&lattice, first + bit) == colour);
+            }
+        }
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(planes_equal_single_agents)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(planes_equal_single_agents),
+                                       cmocka_unit_test(sweeps_equal_single_agents),
+                                       cmocka_unit_test(colours_of_words_equal_those_of_agents)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

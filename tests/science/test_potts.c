@@ -107,8 +107,8 @@ static void ising_has_onsagers_order_and_energy(void **state)
         for (int i = 0; i < 2; i++) {
             double t = temperatures[i];
             crowd *c = ordered(90 + 2 * d + i, 128, 2, t, dynamics[d]);
-            block_mean energy = {.length = 4};
-            block_mean m = measure(c, 200, 40, 20, &energy);
+            block_mean energy = {.length = 10};
+            block_mean m = measure(c, 500, 100, 40, &energy);
             check_within(m.blocks.mean, ising_magnetisation(t), sample_error(&m.blocks), "%s, T = %g: magnetisation",
                          dynamics[d], t);
             check_within(energy.blocks.mean, ising_agreement(t), sample_error(&energy.blocks),

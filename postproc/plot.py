@@ -250,13 +250,24 @@ def save(figure, directory: Path, name: str) -> list[Path]:
     return paths
 
 
+PLACES = {
+    "complete": "a complete graph",
+    "lattice2d": "a 2-D lattice",
+    "lattice3d": "a 3-D lattice",
+    "erdos_renyi": "an Erdos-Renyi graph",
+    "random_regular": "a random regular graph",
+    "scale_free": "a scale-free network",
+    "edge_list": "a given network",
+}
+
+
 def heading(run: Run) -> str:
     title = run.title or run.deck.get("run.title", "")
     rule, kind = run.deck.get("model.rule", ""), run.deck.get("network.kind", "")
     details = f"{run.agents:,} agents"
     if rule and kind:
-        place = re.sub(r"^lattice(\d)d$", r"\1-D lattice", kind).replace("_", " ")
-        details = f"{rule.replace('_', '-')} on {place}, {details}"
+        rule = "Potts" if rule == "potts" else rule.replace("_", "-")
+        details = f"{rule} on {PLACES.get(kind) or 'a ' + kind.replace('_', ' ')}, {details}"
     return f"{title}: {details}" if title else details
 
 

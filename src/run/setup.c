@@ -58,7 +58,7 @@ static qr_status make_used_text(qr_simulation *simulation)
     status = qr_allocate(bytes, 1, "the resolved deck", (void **)&simulation->used_text);
     if (status == QR_OK) {
         (void)snprintf(simulation->used_text, bytes,
-                       "# Every value this run used, and who set it. Run it again: quorate run used.yml\n"
+                       "# Every value of the run, and who set it. This is a deck: quorate run runs it again.\n"
                        "# quorate %s, revision %s\n%s",
                        QR_VERSION, QR_REVISION, dump);
     }

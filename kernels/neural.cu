@@ -3,8 +3,9 @@
  * Warps form teams; a team takes a tile of agents at a time, keeps their states and hidden values in shared memory, and
  * goes its own way: nothing but the few sums of a step waits for other teams. Weights are in shared memory where they
  * fit, else they stream from the cache. */
+#include "neural_gather.cuh"
 #include "neural_layers.cuh"
-#include "tally.cuh"
+#include "neural_tally.cuh"
 #include "view.cuh"
 
 #include <cuda_pipeline_primitives.h>
@@ -71,13 +72,35 @@ extern "C" void qr_neural_pack(const qr_neural *net, float *packed)
 /* Claims the team's next tile; all threads of the team. */
 static __device__ __forceinline__ int64_t claim_tile(const team *team, uint32_t *claimed)
 {
+    uint32_t number = 0;
     if (team->thread == 0) {
-        *team->tile = blockIdx.x + (int64_t)gridDim.x * atomicAdd(claimed, 1u);
+        number = atomicAdd(claimed, 1u);
+    }
+    if (team->threads == WARP) {
+        return blockIdx.x + (int64_t)gridDim.x * __shfl_sync(~0u, number, 0);
+    }
+    if (team->thread == 0) {
+        *team->tile = blockIdx.x + (int64_t)gridDim.x * number;
     }
     team_sync(team);
     int64_t tile = *team->tile;
     team_sync(team); /* before the next claim */
     return tile;
+}
+
+/* Asks for the states of a tile to come, if there is one, as far as the cache that all processors share. */
+template <int AGENTS, int STATE>
+static __device__ __forceinline__ void prefetch_states(const qr_part *part, const team *team, int64_t first)
+{
+    enum { LINE = 128 };
+    const int32_t row_bytes = (STATE != 0 ? STATE : (int32_t)part->neural.state_dim) * (int32_t)sizeof(float);
+    const char *from = (const char *)part->state + first * row_bytes;
+    if (first + AGENTS > part->count) {
+        return; /* nor for the last one, which may be short */
+    }
+    for (int32_t at = team->thread * LINE; at < AGENTS * row_bytes; at += team->threads * LINE) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(from + at));
+    }
 }
 
 /* Begins to copy the states of a tile into shared memory; agents beyond the part have zeros. */
@@ -134,6 +157,25 @@ static __device__ __forceinline__ void store_states(const qr_part *part, const t
     }
 }
 
+/* The same from counts in registers, by a warp whose lanes have an agent each. False where those do not suffice. */
+template <bool WIDE>
+static __device__ __forceinline__ bool put_counted_shares(const qr_part *part, const team *team, const uint8_t *votes,
+                                                          int64_t first)
+{
+    const uint32_t n_options = part->rule.n_options;
+    qr_counts near;
+    if (!qr_count_near<WIDE>(part, votes, first, &near)) {
+        return false;
+    }
+    const float degree = (float)near.degree;
+    const float reciprocal = near.degree > 0 ? __frcp_rn(degree) : 0.0f;
+    float *share = team->shares + team->thread * row_of((int32_t)n_options);
+    for (uint32_t k = 0; k < n_options; k++) {
+        share[k] = qr_share_of(qr_count_of(&near, k), degree, reciprocal);
+    }
+    return true;
+}
+
 /* Shares of the options among each agent's neighbours. */
 template <int AGENTS>
 static __device__ __forceinline__ void gather_shares(const qr_part *part, const team *team, const block_memory *block,
@@ -152,6 +194,13 @@ static __device__ __forceinline__ void gather_shares(const qr_part *part, const 
             share[k] = block->others[k == own ? n_options + k : k];
         }
         return;
+    }
+    if (AGENTS == WARP && team->threads == WARP && n_options <= QR_COUNT_OPTIONS) {
+        bool counted = n_options <= QR_COUNT_OPTIONS / 2 ? put_counted_shares<false>(part, team, votes, first)
+                                                         : put_counted_shares<true>(part, team, votes, first);
+        if (counted) {
+            return;
+        }
     }
     uint8_t near[QR_LATTICE_MAX_NEIGHBOURS];
     qr_view view = {};
@@ -216,9 +265,7 @@ static __device__ __forceinline__ void take_votes(const qr_part *part, const tea
     }
     __syncwarp();
     store_votes(part->packed[control->current ^ 1u], part->packing, position, vote, mine);
-    if (mine) {
-        qr_tally_vote(tally, vote, qr_leader_pack(score, agent));
-    }
+    qr_tally_scores(tally, vote, score, part->first + first, mine);
 }
 
 /* Weights where they fit, and what is the same for all agents of the step. Returns what follows in shared memory. */
@@ -285,13 +332,13 @@ static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
         claimed = 0;
     }
     qr_tally_clear(&tally, part.rule.n_options);
-    for (;;) {
-        const int64_t first = claim_tile(&team, &claimed) * AGENTS;
+    int64_t tile = claim_tile(&team, &claimed);
+    while (tile < n_tiles) {
+        const int64_t first = tile * AGENTS;
         uint32_t active;
         uint32_t noisy;
-        if (first >= n_tiles * AGENTS) {
-            break;
-        }
+        tile = claim_tile(&team, &claimed);
+        prefetch_states<AGENTS, STATE>(&part, &team, tile * AGENTS);
         qr_draw_masks<AGENTS>(&part, first, step, &active, &noisy);
         if (active != 0) {
             begin_load<AGENTS, STATE>(&part, &team, first);

@@ -4,7 +4,8 @@
  * A warp takes 32 agents at a time, in two halves. While it works on a half, states of the next tile's are on their way
  * into the place that the half has left. States never go through shared memory on their way out. */
 #include "neural_fast.cuh"
-#include "tally.cuh"
+#include "neural_gather.cuh"
+#include "neural_tally.cuh"
 #include "view.cuh"
 
 #include <cuda_pipeline_primitives.h>
@@ -252,6 +253,28 @@ static __device__ __forceinline__ void begin_load(const qr_part *part, float *x,
     __pipeline_commit();
 }
 
+/* The same from counts in registers. False where those do not suffice. */
+template <bool WIDE>
+static __device__ __forceinline__ bool put_counted_shares(const qr_part *part, const uint8_t *votes, int64_t first,
+                                                          uint4 *to)
+{
+    qr_counts near;
+    uint32_t share[8];
+    if (!qr_count_near<WIDE>(part, votes, first, &near)) {
+        return false;
+    }
+    const float each = near.degree > 0 ? __frcp_rn((float)near.degree) : 0.0f;
+#pragma unroll
+    for (uint32_t i = 0; i < 8; i++) {
+        share[i] = !WIDE && i >= 4 ? 0
+                                   : pack_halves((float)qr_count_of(&near, 2 * i) * each,
+                                                 (float)qr_count_of(&near, 2 * i + 1) * each);
+    }
+    to[0] = make_uint4(share[0], share[1], share[2], share[3]);
+    to[1] = make_uint4(share[4], share[5], share[6], share[7]);
+    return true;
+}
+
 /* Shares of the options among the neighbours of the lane's agent, in FP16. Counts go through the lane's row of scores.
  */
 static __device__ __forceinline__ void put_shares(const qr_part *part, const fast_block *block, const fast_warp *warp,
@@ -264,6 +287,10 @@ static __device__ __forceinline__ void put_shares(const qr_part *part, const fas
         const uint4 *from = (const uint4 *)(block->others + own * SHARE_ROW);
         to[0] = from[0];
         to[1] = from[1];
+        return;
+    }
+    if (n_options <= 8 ? put_counted_shares<false>(part, votes, index - lane, to)
+                       : put_counted_shares<true>(part, votes, index - lane, to)) {
         return;
     }
     uint8_t near[QR_LATTICE_MAX_NEIGHBOURS];
@@ -461,9 +488,7 @@ static __device__ __forceinline__ void take_votes(const qr_part *part, const fas
     }
     __syncwarp();
     store_words(next, part->packing, part->before + index, vote, mine);
-    if (mine) {
-        qr_tally_vote(tally, vote, qr_leader_pack(score, agent));
-    }
+    qr_tally_scores(tally, vote, score, part->first + first, mine);
 }
 
 /* Weights, and what is the same for all agents of the step. Returns what follows in shared memory. */

@@ -215,10 +215,10 @@ static void find_wide_words(const qr_backend *backend, qr_cpu_range block, int64
 }
 
 /* Notes the first voter of each option that has some among the words and no leader yet. */
-static void note_leaders(const qr_backend *backend, int64_t from, int64_t to, const int64_t *counts, qr_tally *tally)
+static void note_leaders(const qr_backend *backend, uint64_t *const *next, int64_t from, int64_t to,
+                         const int64_t *counts, qr_tally *tally)
 {
     const qr_network *network = backend->network;
-    uint64_t *const *next = backend->planes[1 - backend->current];
     for (uint32_t k = 0; k < backend->model->rule.n_options; k++) {
         for (int64_t i = from; i < to && counts[k] > 0 && tally->leader[k] == 0; i++) {
             uint64_t voters = ~(uint64_t)0;
@@ -255,7 +255,7 @@ static void update_wide(qr_backend *backend, int64_t from, int64_t to, int64_t s
     }
     int64_t counts[QR_SIMD_MAX_OPTIONS];
     backend->simd->planes(&task, counts);
-    note_leaders(backend, from, to, counts, tally);
+    note_leaders(backend, backend->planes[1 - backend->current], from, to, counts, tally);
     for (uint32_t k = 0; k < backend->model->rule.n_options; k++) {
         tally->votes[k] += counts[k];
     }
@@ -298,9 +298,8 @@ static uint64_t potts_word(const qr_backend *backend, const uint64_t *neighbour,
     return qr_potts_end(&turn, own, moving);
 }
 
-/* In place: nobody who moves sees anybody else who does. Bits of the last word that are no own agents are votes of
- * others, and stay. */
-void qr_cpu_sweep_block(qr_backend *backend, qr_cpu_range block, int64_t step, int colour, qr_tally *tally)
+/* Words of the range one by one. Bits of the last word that are no own agents are votes of others, and stay. */
+static void sweep_words(qr_backend *backend, qr_cpu_range block, int64_t step, int colour, qr_tally *tally)
 {
     const qr_network *network = backend->network;
     const bool last = colour + 1 == backend->lattice.n_colours;
@@ -324,6 +323,59 @@ void qr_cpu_sweep_block(qr_backend *backend, qr_cpu_range block, int64_t step, i
             tally_word(&votes, 1, 2, valid, agent, tally);
         }
     }
+}
+
+/* Words [*from, *to) of the block that can go through the wide kernel. */
+static void find_wide_sweep(const qr_backend *backend, qr_cpu_range block, int64_t *from, int64_t *to)
+{
+    const qr_lattice *lattice = &backend->lattice;
+    *from = *to = block.begin / 64;
+    if (backend->simd == NULL || lattice->dims != 2 || lattice->moore || lattice->n_colours != 2) {
+        return;
+    }
+    const int64_t piece = 2 * backend->simd->words;
+    const int64_t first = backend->network->own.first / 64;
+    const int64_t begin = (first + block.begin / 64 + piece - 1) / piece * piece - first;
+    const int64_t words = (block.end / 64 - begin) / piece * piece;
+    const uint64_t last_group = (uint64_t)(first + block.end / 64) / 2;
+    if (lattice->size[0] % (64 * piece) == 0 && words > 0 && (uint64_t)first / 2 >> 32 == last_group >> 32) {
+        *from = begin;
+        *to = begin + words;
+    }
+}
+
+static void sweep_wide(qr_backend *backend, int64_t from, int64_t to, int64_t step, int colour, qr_tally *tally)
+{
+    const qr_network *network = backend->network;
+    const qr_sweep_task task = {.rule = &backend->model->rule,
+                                .width = network->spec.size[0],
+                                .plane = backend->planes[0][0],
+                                .first_word = network->before / 64 + from,
+                                .first_agent = network->own.first + 64 * from,
+                                .n_words = to - from,
+                                .step = step,
+                                .colour = colour,
+                                .counts = colour + 1 == backend->lattice.n_colours};
+    const int64_t ones = backend->simd->sweep(&task);
+    if (task.counts) {
+        const int64_t counts[2] = {64 * task.n_words - ones, ones};
+        note_leaders(backend, backend->planes[0], from, to, counts, tally);
+        tally->votes[0] += counts[0];
+        tally->votes[1] += counts[1];
+    }
+}
+
+/* In place: nobody who moves sees anybody else who does. */
+void qr_cpu_sweep_block(qr_backend *backend, qr_cpu_range block, int64_t step, int colour, qr_tally *tally)
+{
+    int64_t from = 0;
+    int64_t to = 0;
+    find_wide_sweep(backend, block, &from, &to);
+    sweep_words(backend, (qr_cpu_range){block.begin, 64 * from}, step, colour, tally);
+    if (from < to) {
+        sweep_wide(backend, from, to, step, colour, tally);
+    }
+    sweep_words(backend, (qr_cpu_range){64 * to, block.end}, step, colour, tally);
 }
 
 void qr_cpu_planes_count(const qr_backend *backend, qr_cpu_range block, qr_tally *tally)

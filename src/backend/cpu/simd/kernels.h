@@ -6,6 +6,7 @@
 
 #define QR_SIMD_KERNELS(suffix)                                                                                        \
     void qr_simd_planes##suffix(const qr_plane_task *task, int64_t *counts);                                           \
+    int64_t qr_simd_sweep##suffix(const qr_sweep_task *task);                                                          \
     void qr_simd_draw_votes##suffix(uint64_t seed, uint64_t first_agent, int64_t n, uint32_t n_options,                \
                                     uint8_t *votes);                                                                   \
     size_t qr_simd_neural_work_bytes##suffix(const qr_neural *net);                                                    \

@@ -41,12 +41,30 @@ typedef struct qr_plane_task {
     int64_t step;
 } qr_plane_task;
 
+/* Consecutive words of a chessboard, a lattice of two dimensions and two colours, in which one colour is to have its
+ * turn in place: Potts with two options. Rows are whole pairs of vectors, as the words of the task are; the rows of
+ * these agents and those beside them are read, and one word on either side in the same row. */
+typedef struct qr_sweep_task {
+    const qr_rule *rule;
+    int64_t width;
+    uint64_t *plane;
+    int64_t first_word;  /* place of the first word in the plane */
+    int64_t first_agent; /* its first agent */
+    int64_t n_words;
+    int64_t step;
+    int colour;
+    bool counts;
+} qr_sweep_task;
+
 typedef struct qr_simd {
     const char *name;
     int words; /* 64-bit words to a vector */
 
     /* Writes task->next and sets counts[k], k < n_options, to the votes in it. */
     void (*planes)(const qr_plane_task *task, int64_t *counts);
+
+    /* Returns how many vote 1 afterwards, where the task says to count. */
+    int64_t (*sweep)(const qr_sweep_task *task);
 
     /* First votes of agents that draw theirs, as qr_model_initial_votes: [n]. */
     void (*draw_votes)(uint64_t seed, uint64_t first_agent, int64_t n, uint32_t n_options, uint8_t *votes);

@@ -72,11 +72,14 @@ typedef struct qr_potts_turn {
     QR_WORD minority[QR_RULE_MAX_MINORITIES]; /* [m], m > 0: m neighbours are in the minority */
 } qr_potts_turn;
 
+/* A word without a bit, for words of any type. */
+#define QR_POTTS_NONE(word) ((word) ^ (word))
+
 /* How many neighbours vote 1, as binary digits. degree: even. */
 QR_FN void qr_potts_count(const QR_WORD *neighbour, uint32_t degree, QR_WORD *digit)
 {
     for (uint32_t b = 0; b < QR_POTTS_DIGITS; b++) {
-        digit[b] = neighbour[0] ^ neighbour[0];
+        digit[b] = QR_POTTS_NONE(neighbour[0]);
     }
     for (uint32_t j = 0; j < degree; j += 2u) {
         QR_WORD carry = QR_WORD_MOST(neighbour[j], neighbour[j + 1u], digit[0]);
@@ -104,7 +107,7 @@ QR_FN void qr_potts_begin(uint32_t metropolis, const QR_WORD *neighbour, uint32_
 {
     QR_WORD digit[QR_POTTS_DIGITS];
     qr_potts_count(neighbour, degree, digit);
-    QR_WORD more = own ^ own;
+    QR_WORD more = QR_POTTS_NONE(own);
     QR_WORD equal = ~more;
     for (uint32_t b = QR_POTTS_DIGITS; b-- > 0u;) {
         if (((degree / 2u) >> b & 1u) != 0u) {
@@ -117,7 +120,7 @@ QR_FN void qr_potts_begin(uint32_t metropolis, const QR_WORD *neighbour, uint32_
     turn->vote = more;
     turn->tie = equal;
     turn->open = moving;
-    turn->against = own ^ own;
+    turn->against = QR_POTTS_NONE(own);
     for (uint32_t m = 1; m < degree / 2u; m++) {
         turn->minority[m] = qr_potts_equals(digit, degree, m) | qr_potts_equals(digit, degree, degree - m);
     }
@@ -146,7 +149,7 @@ QR_FN void qr_potts_compare(const qr_rule *rule, uint32_t degree, uint32_t plane
 {
     const uint32_t shift = QR_POTTS_PLANES - 1u - plane;
     const uint32_t others = rule->against[0] >> shift & 1u;
-    QR_WORD threshold = turn->tie ^ turn->tie;
+    QR_WORD threshold = QR_POTTS_NONE(turn->tie);
     threshold = others != 0u ? ~threshold : threshold;
     for (uint32_t m = 1; m < degree / 2u; m++) {
         if ((rule->against[m] >> shift & 1u) != others) {

@@ -83,10 +83,10 @@ MaxArraySize=100
 $(for node in "${nodes[@]}"; do echo "NodeName=$node NodeAddr=127.0.0.1 Port=$(free_port) CPUs=4"; done)
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 EOF
-    # Nothing here uses cgroups, yet slurmd insists on them. From 23.11 on it can be told not to; earlier versions do not
+    # Nothing here uses cgroups, yet slurmd insists on them. From 24.05 on it can be told not to; earlier versions do not
     # know the word, but take any folder for the place where cgroups are mounted.
     version=$(slurmd -V | awk '{print $NF}')
-    if [ "$(printf '%s\n23.11\n' "$version" | sort -V | head -n 1)" = 23.11 ]; then
+    if [ "$(printf '%s\n24.05\n' "$version" | sort -V | head -n 1)" = 24.05 ]; then
         echo "CgroupPlugin=disabled" >"$cluster_directory/cgroup.conf"
     else
         mkdir -p "$cluster_directory/cgroup"

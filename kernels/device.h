@@ -158,6 +158,9 @@ void qr_launch_copy(const qr_part *part, qr_copy_kind kind, const qr_copy *copie
 void qr_launch_store(const qr_part *part, int64_t first, int64_t count, const uint8_t *votes, cudaStream_t stream);
 void qr_launch_load(const qr_part *part, int64_t first, int64_t count, uint8_t *votes, cudaStream_t stream);
 
+/* First votes of all own agents, every option as likely. */
+void qr_launch_initial_votes(const qr_part *part, cudaStream_t stream);
+
 /* Initial states of all own agents, uniform in +-scale. */
 void qr_launch_initial_state(const qr_part *part, float scale, cudaStream_t stream);
 

@@ -265,6 +265,52 @@ extern "C" void qr_launch_load(const qr_part *part, int64_t first, int64_t count
     load_own<<<blocks_for(count), THREADS, 0, stream>>>(*part, first, count, votes);
 }
 
+/* A thread a group: it alone writes the group's words. */
+static __global__ void initial_votes(const __grid_constant__ qr_part part)
+{
+    const int64_t n_groups = (part.count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
+    for (int64_t g = (int64_t)blockIdx.x * THREADS + threadIdx.x; g < n_groups; g += (int64_t)gridDim.x * THREADS) {
+        int64_t end = (g + 1) * QR_DEVICE_GROUP < part.count ? (g + 1) * QR_DEVICE_GROUP : part.count;
+        uint64_t words[8] = {}; /* planes, or packed votes in a row */
+        uint32_t width = part.form == QR_FORM_PLANES ? 1 : 8u >> part.packing;
+        for (int64_t i = g * QR_DEVICE_GROUP; i < end; i++) {
+            uint64_t vote = qr_initial_option(&part.rule, (uint64_t)(part.first + i));
+            uint32_t bit = (uint32_t)(i % QR_DEVICE_GROUP);
+            if (part.form == QR_FORM_PLANES) {
+#pragma unroll
+                for (int p = 0; p < QR_DEVICE_MAX_PLANES; p++) {
+                    words[p] |= (vote >> p & 1u) << bit;
+                }
+            } else {
+                uint32_t at = bit * width;
+#pragma unroll
+                for (uint32_t w = 0; w < 8; w++) {
+                    words[w] |= at / 64 == w ? vote << at % 64 : 0;
+                }
+            }
+        }
+        int64_t word = part.before / QR_DEVICE_GROUP + g;
+        if (part.form == QR_FORM_PLANES) {
+            for (int p = 0; p < part.n_planes; p++) {
+                part.plane[0][p][word] = words[p];
+            }
+        } else {
+            uint64_t *packed = (uint64_t *)part.packed[0];
+#pragma unroll
+            for (uint32_t w = 0; w < 8; w++) {
+                if (w < width) {
+                    packed[word * width + w] = words[w];
+                }
+            }
+        }
+    }
+}
+
+extern "C" void qr_launch_initial_votes(const qr_part *part, cudaStream_t stream)
+{
+    initial_votes<<<blocks_for((part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP), THREADS, 0, stream>>>(*part);
+}
+
 static __global__ void initial_state(const __grid_constant__ qr_part part, float scale)
 {
     int64_t dim = part.neural.state_dim;

@@ -151,6 +151,14 @@ QR_FN uint64_t qr_plane_coins(uint64_t seed, uint64_t group, uint64_t step, uint
     return below;
 }
 
+/* An agent's first vote where all options are as likely. */
+QR_FN uint32_t qr_initial_option(const qr_rule *rule, uint64_t agent)
+{
+    qr_draws draws;
+    qr_draws_begin(&draws, rule->seed, agent, 0, QR_STREAM_INITIAL_VOTE);
+    return (uint32_t)qr_bounded64(qr_draws_next64(&draws), rule->n_options);
+}
+
 /* The random option of a noisy agent. */
 QR_FN uint32_t qr_noise_option(const qr_rule *rule, int64_t agent, int64_t step)
 {

@@ -396,9 +396,7 @@ void qr_model_initial_votes(const qr_model *model, int64_t first, int64_t count,
         } else if (model->initial == QR_INITIAL_FILE && file_votes != NULL) {
             votes[i] = file_votes[i];
         } else {
-            qr_draws draws;
-            qr_draws_begin(&draws, model->rule.seed, (uint64_t)agent, 0, QR_STREAM_INITIAL_VOTE);
-            votes[i] = (uint8_t)qr_bounded64(qr_draws_next64(&draws), model->rule.n_options);
+            votes[i] = (uint8_t)qr_initial_option(&model->rule, (uint64_t)agent);
         }
     }
 }

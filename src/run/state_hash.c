@@ -9,13 +9,14 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { HASH_BLOCK = 65536, PIECE = 4096, TAG_HASH = 13 };
+enum { HASH_BLOCK = 65536, PIECE_BYTES = 1 << 22, TAG_HASH = 13 };
 
 typedef struct hasher {
     qr_simulation *simulation;
     XXH3_state_t *state;
-    uint8_t *votes; /* [PIECE] */
-    float *states;  /* [PIECE][state_dim] */
+    int64_t piece;  /* agents read, or sent, at a time; the same on all ranks */
+    uint8_t *votes; /* [piece] */
+    float *states;  /* [piece][state_dim] */
 } hasher;
 
 /* Own agents [begin, end) (global ids) as votes (pass 0) or states (pass 1), in pieces: hashed here, or sent to
@@ -26,8 +27,8 @@ static qr_status own_share(hasher *h, int pass, int64_t begin, int64_t end, int 
     int64_t first = simulation->network->own.first;
     int64_t dim = simulation->model->state_dim;
     qr_status status = QR_OK;
-    for (int64_t at = begin; at < end; at += PIECE) { /* also after a failure: the owner waits for every piece */
-        int64_t n = qr_min64(PIECE, end - at);
+    for (int64_t at = begin; at < end; at += h->piece) { /* also after a failure: the owner waits for every piece */
+        int64_t n = qr_min64(h->piece, end - at);
         size_t bytes = pass == 0 ? (size_t)n : (size_t)(n * dim) * sizeof(float);
         void *data = pass == 0 ? (void *)h->votes : (void *)h->states;
         qr_status got = pass == 0 ? simulation->ops->read_votes(simulation->backend, at - first, n, h->votes)
@@ -53,8 +54,8 @@ static void foreign_share(hasher *h, int pass, int64_t begin, int64_t end)
         int owner = qr_partition_owner(n_agents, n_parts, begin);
         qr_range range = qr_partition_range(n_agents, n_parts, owner);
         int64_t stop = qr_min64(end, range.first + range.count);
-        for (; begin < stop; begin += qr_min64(PIECE, stop - begin)) {
-            int64_t n = qr_min64(PIECE, stop - begin);
+        for (; begin < stop; begin += qr_min64(h->piece, stop - begin)) {
+            int64_t n = qr_min64(h->piece, stop - begin);
             size_t bytes = pass == 0 ? (size_t)n : (size_t)(n * dim) * sizeof(float);
             void *data = pass == 0 ? (void *)h->votes : (void *)h->states;
             MPI_Recv(data, (int)bytes, MPI_BYTE, owner, TAG_HASH, simulation->comm->compute, MPI_STATUS_IGNORE);
@@ -143,12 +144,13 @@ qr_status qr_state_hash(qr_simulation *simulation, char *text)
     hasher h = {.simulation = simulation, .state = XXH3_createState()};
     XXH128_canonical_t *digests = NULL;
     size_t dim = (size_t)(simulation->model->state_dim > 0 ? simulation->model->state_dim : 1);
+    h.piece = qr_min64(HASH_BLOCK, PIECE_BYTES / (int64_t)(dim * sizeof(float)));
     qr_status status = h.state != NULL ? QR_OK : qr_error_memory(1, "the state hash");
     if (status == QR_OK) {
-        status = qr_allocate(PIECE, 1, "votes to hash", (void **)&h.votes);
+        status = qr_allocate((size_t)h.piece, 1, "votes to hash", (void **)&h.votes);
     }
     if (status == QR_OK) {
-        status = qr_allocate(PIECE, dim * sizeof(float), "states to hash", (void **)&h.states);
+        status = qr_allocate((size_t)h.piece, dim * sizeof(float), "states to hash", (void **)&h.states);
     }
     if (status == QR_OK) {
         status = qr_allocate((size_t)blocks_of(simulation->network->own), sizeof *digests, "block hashes",

@@ -106,6 +106,7 @@ static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
     backend->model = setup->model;
     backend->network = setup->network;
     backend->n_parts = setup->network->n_parts;
+    backend->threads = setup->threads > 0 ? setup->threads : 1;
     int64_t n_options = setup->model->rule.n_options;
     status = choose_device(backend, setup->place);
     if (status == QR_OK) {

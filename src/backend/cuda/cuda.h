@@ -26,6 +26,7 @@ typedef struct qr_cuda_peer {
 struct qr_backend {
     const qr_model *model;
     const qr_network *network;
+    int threads; /* of this rank, for work at the start */
     int device;
     char device_name[64];
     unsigned char device_id[QR_DEVICE_ID_BYTES];

@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum {
+    DRAWN_AT_ONCE = 1 << 16,
     PADDING_WORDS = 64,  /* readable before and behind a plane */
     PADDING_BYTES = 4096 /* the same for packed votes */
 };
@@ -167,10 +168,28 @@ static qr_status upload_rule(qr_backend *backend)
     return status;
 }
 
-/* First votes, worked out on the host a piece at a time; bits of zealots beside them. */
+/* Agents [at, at + n), spread over the threads. */
+static void draw_votes(const qr_backend *backend, int64_t at, int64_t n, const uint8_t *file_votes, uint8_t *votes,
+                       uint64_t *frozen)
+{
+    int64_t first = backend->part.first + at;
+#pragma omp parallel for schedule(static) num_threads(backend->threads)
+    for (int64_t i = 0; i < n; i += DRAWN_AT_ONCE) {
+        int64_t here = n - i < DRAWN_AT_ONCE ? n - i : DRAWN_AT_ONCE;
+        qr_model_initial_votes(backend->model, first + i, here, file_votes != NULL ? file_votes + at + i : NULL,
+                               votes + i, frozen != NULL ? frozen + i / 64 : NULL);
+    }
+}
+
+/* First votes: drawn on the device where that is all there is to it, else worked out on the host a piece at a time,
+ * with bits of zealots beside them. */
 static qr_status set_votes(qr_backend *backend, const uint8_t *file_votes)
 {
     qr_part *part = &backend->part;
+    if (backend->model->initial == QR_INITIAL_UNIFORM && backend->model->zealots == 0) {
+        qr_launch_initial_votes(part, backend->stream);
+        return qr_cuda_wait(backend);
+    }
     uint8_t *votes = NULL;
     uint64_t *frozen = NULL;
     uint64_t *device_frozen = NULL;
@@ -185,8 +204,7 @@ static qr_status set_votes(qr_backend *backend, const uint8_t *file_votes)
     }
     for (int64_t at = 0; status == QR_OK && at < part->count; at += piece) {
         int64_t n = part->count - at < piece ? part->count - at : piece;
-        qr_model_initial_votes(backend->model, part->first + at, n, file_votes != NULL ? file_votes + at : NULL, votes,
-                               frozen);
+        draw_votes(backend, at, n, file_votes, votes, frozen);
         status =
             qr_cuda_check(cudaMemcpyAsync(backend->staging, votes, (size_t)n, cudaMemcpyHostToDevice, backend->stream),
                           "writing first votes");

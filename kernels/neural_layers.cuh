@@ -8,12 +8,27 @@
 
 #include "device.h"
 
+/* Warps of a block at most: 12 leave 168 registers to a thread, 8 leave 255. */
+#ifndef QR_NEURAL_WARPS
+#define QR_NEURAL_WARPS 12
+#endif
+
+/* Vectors of columns worked on together. */
+#ifndef QR_NEURAL_UNROLL
+#define QR_NEURAL_UNROLL 1
+#endif
+
+/* 1: tanh in a loop, from shared memory and back; 0: in registers, as much code as the layers themselves. */
+#ifndef QR_NEURAL_TANH_LOOP
+#define QR_NEURAL_TANH_LOOP 0
+#endif
+
 enum {
     WARP = 32,
-    MOST_WARPS = 12, /* of a block: 168 registers to a thread */
-    EACH = 8,        /* agents and outputs of a thread */
-    BATCH = 8,       /* scores worked out together */
-    UNROLL = 1       /* vectors of columns */
+    MOST_WARPS = QR_NEURAL_WARPS,
+    EACH = 8,  /* agents and outputs of a thread */
+    BATCH = 8, /* scores worked out together */
+    UNROLL = QR_NEURAL_UNROLL
 };
 
 /* Where things lie in the packed weights, in floats. Sizes rounded up to whole vectors. */
@@ -167,15 +182,55 @@ static __device__ __forceinline__ void add_columns(const float *values, int32_t 
             if (WHOLE || c + q < columns) {
                 float4 left = load_weights<IN_SHARED>(left_at + (c + q) * width);
                 float4 right = load_weights<IN_SHARED>(right_at + (c + q) * width);
+                /* Neighbours in this order share an operand, which saves reading registers. */
 #pragma unroll
-                for (int i = 0; i < EACH; i++) {
-                    float here = number_of(value[i], q);
+                for (int o = 0; o < EACH; o++) {
+                    const float weight = o < 4 ? number_of(left, o) : number_of(right, o - 4);
 #pragma unroll
-                    for (int o = 0; o < 4; o++) {
-                        sum[i][o] = __fmaf_rn(number_of(left, o), here, sum[i][o]);
-                        sum[i][4 + o] = __fmaf_rn(number_of(right, o), here, sum[i][4 + o]);
+                    for (int n = 0; n < EACH; n++) {
+                        const int i = o % 2 == 0 ? n : EACH - 1 - n;
+                        sum[i][o] = __fmaf_rn(weight, number_of(value[i], q), sum[i][o]);
                     }
                 }
+            }
+        }
+    }
+}
+
+/* tanh of a thread's sums to the tile's hidden values. */
+template <int AGENTS, int HIDDEN>
+static __device__ __forceinline__ void put_hidden(float *hidden, int32_t row, int32_t n_hidden,
+                                                  const thread_share *mine, float sum[EACH][EACH])
+{
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        float *to = hidden + (mine->agent + i * (AGENTS / EACH)) * row;
+#pragma unroll
+        for (int o = 0; o < EACH && !QR_NEURAL_TANH_LOOP; o++) {
+            bool real = HIDDEN != 0 || mine->out[o / 4] + o % 4 < n_hidden;
+            sum[i][o] = real ? qr_tanhf(sum[i][o]) : 0.0f;
+        }
+        for (int half = 0; half < 2; half++) {
+            if (mine->has[half]) {
+                *(float4 *)(to + mine->out[half]) = make_vector(&sum[i][4 * half]);
+            }
+        }
+    }
+#pragma unroll 1
+    for (int i = 0; i < EACH && QR_NEURAL_TANH_LOOP; i++) {
+        float *to = hidden + (mine->agent + i * (AGENTS / EACH)) * row;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float4 *place = (float4 *)(to + mine->out[half]);
+            if (mine->has[half]) {
+                const float4 before = *place;
+                float after[4];
+#pragma unroll
+                for (int q = 0; q < 4; q++) {
+                    bool real = HIDDEN != 0 || mine->out[half] + q < n_hidden;
+                    after[q] = real ? qr_tanhf(number_of(before, q)) : 0.0f;
+                }
+                *place = make_vector(after);
             }
         }
     }
@@ -202,20 +257,7 @@ static __device__ __forceinline__ void apply_first_layer(const qr_neural *net, c
         if (team->shares == team->hidden) {
             __syncwarp(); /* all have read the shares where hidden values go now: a team of one warp */
         }
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            float *to = team->hidden + (mine.agent + i * (AGENTS / EACH)) * hidden_row;
-#pragma unroll
-            for (int o = 0; o < EACH; o++) {
-                bool real = HIDDEN != 0 || mine.out[o / 4] + o % 4 < n_hidden;
-                sum[i][o] = real ? qr_tanhf(sum[i][o]) : 0.0f;
-            }
-            for (int half = 0; half < 2; half++) {
-                if (mine.has[half]) {
-                    *(float4 *)(to + mine.out[half]) = make_vector(&sum[i][4 * half]);
-                }
-            }
-        }
+        put_hidden<AGENTS, HIDDEN>(team->hidden, hidden_row, n_hidden, &mine, sum);
     }
 }
 

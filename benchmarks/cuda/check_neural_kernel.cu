@@ -3,7 +3,9 @@
  *
  *   nvcc -O3 --fmad=false -arch=sm_90 -Ikernels -Xcompiler=-O2,-mfma,-ffp-contract=off \
  *     benchmarks/cuda/check_neural_kernel.cu kernels/neural.cu kernels/neural_fast.cu -o /tmp/check_neural
- *   /tmp/check_neural                       checks, then times D = H = 64, K = 5 with 10 M agents, exact and fast
+ *   /tmp/check_neural                       checks, then times D = H = 64, K = 5 with 10 M agents, exact and fast,
+ *                                         on a complete network and a lattice
+ *   /tmp/check_neural quick                 a few of the checks, and all times
  *   /tmp/check_neural time D H K AGENTS     times another size alone */
 #include "device.h"
 
@@ -14,16 +16,22 @@
 
 enum { REACH = 3, SEED = 99, STEPS = 20, ROUNDS = 5, STATE_SCALE = 2 };
 
+/* A lattice is of two dimensions and closes; each agent sees four. */
+enum { COMPLETE, RING, LATTICE };
+
 typedef struct sizes {
     int state;
     int hidden;
     int n_options;
-    int ring; /* else a complete network */
+    int network;
     int64_t n_agents;
     double activation;
     double noise;
     float inverse_temperature;
+    int64_t width; /* of a lattice */
 } sizes;
+
+static const char *const network_names[] = {"complete", "ring", "lattice"};
 
 static void check(cudaError_t error, int line)
 {
@@ -95,14 +103,27 @@ static qr_part make_part(const sizes *s, const qr_neural *net, int fast)
     part.rule.activation = qr_threshold32(s->activation);
     part.rule.noise = qr_threshold32(s->noise);
     part.form = QR_FORM_NEURAL;
-    part.complete = !s->ring;
+    part.complete = s->network == COMPLETE;
     part.decides = 1;
     part.n_parts = 1;
     part.count = s->n_agents;
-    part.before = QR_DEVICE_GROUP;
-    part.view = part.before + part.count + QR_DEVICE_GROUP;
-    part.lattice.dims = s->ring ? 1 : 0;
+    part.before = (s->width / QR_DEVICE_GROUP + 1) * QR_DEVICE_GROUP;
+    part.view = part.before + part.count + part.before;
+    part.lattice.dims = s->network;
     part.lattice.reach = REACH;
+    if (s->network == LATTICE) {
+        const int64_t distance[] = {-s->width, -1, 1, s->width};
+        part.lattice.periodic = 1;
+        part.lattice.size[0] = s->width;
+        part.lattice.size[1] = s->n_agents / s->width;
+        part.lattice.n_agents = s->n_agents;
+        part.n_offsets = 4;
+        for (int j = 0; j < part.n_offsets; j++) {
+            part.offset[j].distance = distance[j];
+        }
+        part.distance = (const int64_t *)upload(distance, sizeof distance);
+        part.packing = s->n_options <= 16 ? 1 : 0;
+    }
     part.neural = *net;
     uint8_t *votes = (uint8_t *)malloc((size_t)part.view + QR_DEVICE_GROUP);
     for (int64_t v = 0; v < part.view; v++) {
@@ -110,6 +131,9 @@ static qr_part make_part(const sizes *s, const qr_neural *net, int fast)
     }
     for (int64_t i = 0; i < part.count; i++) {
         control->votes[votes[part.before + i]]++;
+    }
+    for (int64_t v = 0; part.packing == 1 && v < part.view; v += 2) {
+        votes[v / 2] = (uint8_t)(votes[v] | votes[v + 1] << 4);
     }
     control->limit = INT64_MAX;
     control->consensus.n_agents = s->n_agents;
@@ -147,6 +171,7 @@ static void free_part(qr_part *part)
     CHECK(cudaFree(part->control));
     CHECK(cudaFree((void *)part->packed_weights));
     CHECK(cudaFree((void *)part->fast_weights));
+    CHECK(cudaFree((void *)part->distance));
     CHECK(cudaFree(part->row_votes));
     CHECK(cudaFree(part->row_leaders));
     CHECK(cudaFree(part->state));
@@ -168,13 +193,23 @@ static uint32_t advance(const sizes *s, const qr_part *part, const qr_neural *ne
     }
     for (int k = 0; k < s->n_options; k++) {
         int64_t count = votes[k] - ((uint32_t)k == own ? 1 : 0);
-        if (s->ring) {
+        if (s->network == LATTICE) {
+            const int64_t x = agent % s->width;
+            const int64_t near[] = {agent - s->width, agent + s->width, agent + (x == 0 ? s->width : 0) - 1,
+                                    agent + 1 - (x + 1 == s->width ? s->width : 0)};
+            count = 0;
+            for (int j = 0; j < 4; j++) {
+                count += first_vote((near[j] + s->n_agents) % s->n_agents, s->n_options) == k;
+            }
+        } else if (s->network == RING) {
             count = 0;
             for (int64_t j = agent - REACH; j <= agent + REACH; j++) {
                 count += j != agent && first_vote((j + s->n_agents) % s->n_agents, s->n_options) == k;
             }
         }
-        shares[k] = (float)count / (float)(s->ring ? 2 * REACH : s->n_agents - 1);
+        shares[k] = (float)count / (float)(s->network == LATTICE ? 4
+                                           : s->network == RING  ? 2 * REACH
+                                                                 : s->n_agents - 1);
     }
     qr_neural_advance(net, base, shares, x, hidden, z);
     if (qr_plane_coins(SEED, group, 1, QR_STREAM_PLANE_NOISE, part->rule.noise) >> bit & 1u) {
@@ -234,14 +269,14 @@ static int64_t compare(const sizes *s, int fast)
         uint32_t vote = advance(s, &part, &net, before.votes, base, i, start + i * s->state, &score);
         uint64_t packed = qr_leader_pack(score, i);
         if (fast) {
-            other_votes += votes[part.before + i] != vote;
+            other_votes += qr_packed_vote(votes, part.packing, part.before + i) != vote;
             for (int64_t d = i * s->state; d < (i + 1) * s->state; d++) {
                 furthest = fmax(furthest, fabs((double)start[d] - (double)end[d]));
             }
-            tally[votes[part.before + i]]++;
+            tally[qr_packed_vote(votes, part.packing, part.before + i)]++;
             continue;
         }
-        wrong += votes[part.before + i] != vote;
+        wrong += qr_packed_vote(votes, part.packing, part.before + i) != vote;
         wrong += memcmp(start + i * s->state, end + i * s->state, (size_t)s->state * sizeof(float)) != 0;
         tally[vote]++;
         leader[vote] = packed > leader[vote] ? packed : leader[vote];
@@ -256,7 +291,7 @@ static int64_t compare(const sizes *s, int fast)
         printf("fast: states up to %.2e apart, %lld other votes; ", furthest, (long long)other_votes);
     }
     printf("D %4d  H %4d  K %3d  %-8s %6lld agents: %lld differ\n", s->state, s->hidden, s->n_options,
-           s->ring ? "ring" : "complete", (long long)s->n_agents, (long long)wrong);
+           network_names[s->network], (long long)s->n_agents, (long long)wrong);
     free(start);
     free(end);
     free(votes);
@@ -312,9 +347,9 @@ static void time_steps(const sizes *s, int fast)
         CHECK(cudaEventSynchronize(end));
         CHECK(cudaEventElapsedTime(&ms, begin, end));
         double rate = (double)s->n_agents * STEPS / (ms * 1e-3);
-        printf("%s, D %d  H %d  K %d, %lld agents: %.3f G agent-steps/s, %.2f TFMA/s, %.0f GB/s of states\n",
-               part.fast_weights != 0 ? "fast" : "exact", s->state, s->hidden, s->n_options, (long long)s->n_agents,
-               rate * 1e-9, rate * fmas * 1e-12, rate * s->state * 8e-9);
+        printf("%s, %s, D %d  H %d  K %d, %lld agents: %.3f G agent-steps/s, %.2f TFMA/s, %.0f GB/s of states\n",
+               part.fast_weights != 0 ? "fast" : "exact", network_names[s->network], s->state, s->hidden, s->n_options,
+               (long long)s->n_agents, rate * 1e-9, rate * fmas * 1e-12, rate * s->state * 8e-9);
     }
     CHECK(cudaEventDestroy(begin));
     CHECK(cudaEventDestroy(end));
@@ -327,6 +362,8 @@ int main(int argc, char **argv)
     static const sizes cases[] = {
         {64, 64, 5, 0, 20001, 1, 0, 1.5f},
         {64, 64, 5, 1, 20001, 0.7, 0.1, 1.5f},
+        {64, 64, 5, LATTICE, 20000, 0.7, 0.1, 1.5f, 100},
+        {64, 64, 9, LATTICE, 4000, 1, 0, 1.5f, 20},
         {64, 64, 2, 1, 5000, 1, 0, 0},
         {64, 64, 64, 1, 3000, 1, 0.1, 1.5f},
         {64, 64, 256, 0, 3000, 1, 0, 1.5f},
@@ -348,12 +385,19 @@ int main(int argc, char **argv)
         timed.n_options = (int)strtol(argv[4], NULL, 10);
         timed.n_agents = strtoll(argv[5], NULL, 10);
     } else {
-        for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        const bool quick = argc == 2;
+        const size_t n_cases = quick ? 4 : sizeof cases / sizeof cases[0];
+        for (size_t c = 0; c < n_cases; c++) {
             wrong += compare(&cases[c], 0);
             wrong += compare(&cases[c], 1);
         }
-        wrong += compare_tanh();
+        wrong += quick ? 0 : compare_tanh();
     }
+    time_steps(&timed, 0);
+    time_steps(&timed, 1);
+    timed.network = LATTICE;
+    timed.width = 4000;
+    timed.n_agents = timed.n_agents / timed.width * timed.width;
     time_steps(&timed, 0);
     time_steps(&timed, 1);
     return wrong != 0;

@@ -2,7 +2,7 @@
 #include "tally.cuh"
 #include "votes.cuh"
 
-enum { THREADS = 256, MOST_BLOCKS = 4096, MOST_COUNT_BLOCKS = 1056 };
+enum { THREADS = 256, MOST_BLOCKS = 4096, MOST_COUNT_BLOCKS = 528 };
 
 static unsigned blocks_for(int64_t items)
 {
@@ -70,53 +70,84 @@ static __device__ __forceinline__ uint64_t voters_in_word(uint64_t word, uint32_
     return ~other & lowest;
 }
 
-/* The agents of own word `w` who vote for option k, a bit each, and how far these are apart. */
-static __device__ __forceinline__ uint64_t voters_of(const qr_part *part, uint32_t current, int64_t w, uint32_t k,
-                                                     uint32_t *apart)
+/* What own word `w` of 64 bits says: planes, or packed votes. */
+typedef struct vote_words {
+    uint64_t plane[QR_DEVICE_MAX_PLANES];
+} vote_words;
+
+static __device__ __forceinline__ vote_words read_words(const qr_part *part, uint32_t current, uint32_t apart,
+                                                        int64_t w)
 {
-    if (part->form == QR_FORM_PLANES) {
-        uint64_t voters = ~0ull;
-        for (int32_t p = 0; p < part->n_planes; p++) {
-            uint64_t plane = part->plane[current][p][part->before / 64 + w];
-            voters &= (k >> p & 1u) != 0 ? plane : ~plane;
-        }
-        *apart = 1;
-        return voters;
+    vote_words words = {};
+    if (part->form != QR_FORM_PLANES) {
+        words.plane[0] = ((const uint64_t *)part->packed[current])[part->before / (64 / apart) + w];
+        return words;
     }
-    *apart = 8u >> part->packing;
-    const uint64_t *words = (const uint64_t *)part->packed[current];
-    return voters_in_word(words[part->before / (64 / *apart) + w], *apart, k);
+#pragma unroll
+    for (int32_t p = 0; p < QR_DEVICE_MAX_PLANES; p++) {
+        words.plane[p] = p < part->n_planes ? part->plane[current][p][part->before / 64 + w] : 0;
+    }
+    return words;
 }
 
-/* Words of votes, up to 16 options. */
-static __global__ void count_words(const __grid_constant__ qr_part part, int64_t n_words, int64_t *out)
+/* Those of the word's agents who vote for option k, the lowest bit of each one's field. */
+static __device__ __forceinline__ uint64_t voters_of(const qr_part *part, const vote_words *words, uint32_t apart,
+                                                     uint32_t k)
 {
-    enum { MOST = 16 };
+    if (part->form != QR_FORM_PLANES) {
+        return voters_in_word(words->plane[0], apart, k);
+    }
+    uint64_t voters = ~0ull;
+#pragma unroll
+    for (int32_t p = 0; p < QR_DEVICE_MAX_PLANES; p++) {
+        voters &= (k >> p & 1u) != 0 ? words->plane[p] : ~words->plane[p];
+    }
+    return voters;
+}
+
+/* Words of votes, up to 16 options; each thread has several loads under way. */
+static __global__ void __launch_bounds__(THREADS)
+    count_words(const __grid_constant__ qr_part part, int64_t n_words, int64_t *out)
+{
+    enum { MOST = 16, AT_ONCE = 4 };
     __shared__ qr_block_tally tally;
     const uint32_t n_options = part.rule.n_options;
     const uint32_t current = part.control->current;
+    const uint32_t apart = part.form == QR_FORM_PLANES ? 1 : 8u >> part.packing;
     const uint32_t lane = threadIdx.x % 32u;
+    const int64_t stride = (int64_t)gridDim.x * THREADS;
     uint32_t counts[MOST] = {};
     uint32_t seen = 0; /* options of which the warp has met a voter */
     qr_tally_clear(&tally, n_options);
-    for (int64_t w = (int64_t)blockIdx.x * THREADS + threadIdx.x; w - lane < n_words;
-         w += (int64_t)gridDim.x * THREADS) {
+    for (int64_t first = (int64_t)blockIdx.x * THREADS + threadIdx.x; first - lane < n_words;
+         first += AT_ONCE * stride) {
+        vote_words words[AT_ONCE];
 #pragma unroll
-        for (uint32_t k = 0; k < MOST; k++) {
-            if (k >= n_options) {
-                break;
-            }
-            uint32_t apart = 1;
-            uint64_t voters = w < n_words ? voters_of(&part, current, w, k, &apart) : 0;
-            int64_t agent = w * (64 / apart);
+        for (int i = 0; i < AT_ONCE; i++) {
+            int64_t w = first + i * stride;
+            words[i] = read_words(&part, current, apart, w < n_words ? w : n_words - 1);
+        }
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            int64_t agent = (first + i * stride) * (64 / apart);
             int64_t left = (part.count - agent) * apart; /* bits of agents */
-            voters &= left >= 64 ? ~0ull : left <= 0 ? 0 : (1ull << left) - 1;
-            counts[k] += (uint32_t)__popcll(voters);
-            uint32_t lanes = (seen >> k & 1u) != 0 ? 0 : __ballot_sync(~0u, voters != 0);
-            seen |= lanes != 0 ? 1u << k : 0;
-            if (lanes != 0 && lane == (uint32_t)__ffs((int)lanes) - 1u) {
-                int64_t first = agent + (int64_t)(qr_count_trailing_zeros64(voters) / apart);
-                atomicMax(&tally.leader[k], (unsigned long long)qr_leader_pack(0, part.first + first));
+            uint64_t valid = left >= 64 ? ~0ull : left <= 0 ? 0 : (1ull << left) - 1;
+#pragma unroll
+            for (uint32_t k = 0; k < MOST; k++) {
+                if (k >= n_options) {
+                    break;
+                }
+                uint64_t voters = voters_of(&part, &words[i], apart, k) & valid;
+                counts[k] += (uint32_t)__popcll(voters);
+                if ((seen >> k & 1u) != 0) {
+                    continue;
+                }
+                uint32_t lanes = __ballot_sync(~0u, voters != 0);
+                seen |= lanes != 0 ? 1u << k : 0;
+                if (lanes != 0 && lane == (uint32_t)__ffs((int)lanes) - 1u) {
+                    int64_t voter = agent + (int64_t)(qr_count_trailing_zeros64(voters) / apart);
+                    atomicMax(&tally.leader[k], (unsigned long long)qr_leader_pack(0, part.first + voter));
+                }
             }
         }
     }

@@ -170,7 +170,7 @@ static void one_step_is_within_rounding(void **state)
     static const char *const networks[] = {"complete", "lattice2d, size: [223, 91]", "random_regular, degree: 8",
                                            "ring, degree: 600", "scale_free, attach: 3"};
     static const char *const variants[] = {
-        "temperature: 0", "temperature: 0.5", "temperature: 1, noise: 0.1, zealots: [100, 70]",
+        "temperature: 0", "temperature: 0.5", "temperature: 1, noise: 0.1, zealots: [100, 70, 0, 0, 0]",
         "temperature: 0.5, state_scale: 100, weight_scale: 3", "temperature: 0, state_scale: 1e-6, dt: 1.5"};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {

@@ -35,7 +35,7 @@ one() {
     if [ -f "$1.set" ]; then
         extra=(--set "$(cat "$1.set")")
     fi
-    timeout 10 "$QUORATE" "$2" "$1.yml" "${extra[@]}" >"$work.out" 2>"$work.got" </dev/null || code=$?
+    timeout 60 "$QUORATE" "$2" "$1.yml" "${extra[@]}" >"$work.out" 2>"$work.got" </dev/null || code=$?
     echo "exit $code" >>"$work.got"
     if [ -s "$work.out" ]; then
         echo "standard output is not empty" >>"$work.got"

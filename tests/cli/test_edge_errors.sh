@@ -64,7 +64,7 @@ one() {
     if [ "$1" = 80_wrong_count ]; then
         settings+=(--set agents.count=5)
     fi
-    timeout 10 "$QUORATE" run "$cases/deck.yml" "${settings[@]}" >"$work/out" 2>"$work/got" </dev/null || code=$?
+    timeout 60 "$QUORATE" run "$cases/deck.yml" "${settings[@]}" >"$work/out" 2>"$work/got" </dev/null || code=$?
     sed -i "s:$cases/::g" "$work/got"
     echo "exit $code" >>"$work/got"
 }

@@ -72,8 +72,8 @@ static __device__ __forceinline__ uint32_t qr_apply_rule(const qr_rule *rule, co
 /* The next vote of an active agent. */
 template <int KIND>
 static __device__ __forceinline__ uint32_t qr_next_vote(const qr_part *part, const qr_packed_shared *shared,
-                                                        const uint8_t *votes, int64_t index, int64_t g, uint32_t bit,
-                                                        int64_t step)
+                                                        const uint8_t *votes, int64_t index, uint32_t own, int64_t g,
+                                                        uint32_t bit, int64_t step)
 {
     const qr_rule *rule = &part->rule;
     int64_t agent = part->first + index;
@@ -83,7 +83,7 @@ static __device__ __forceinline__ uint32_t qr_next_vote(const qr_part *part, con
     uint8_t near[QR_LATTICE_MAX_NEIGHBOURS];
     qr_view view = {};
     if (part->complete) {
-        view.own = qr_packed_vote(votes, part->packing, part->before + index);
+        view.own = own;
         view.tally = shared->votes;
         view.degree = rule->n_agents - 1;
     } else {

@@ -16,15 +16,19 @@ enum {
     MOST_LOOKS = 1 << 28 /* at a result that never comes: seconds */
 };
 
-/* A block's own view of the run. */
-typedef struct block_state {
-    qr_consensus consensus;
-    uint32_t over;
-} block_state;
-
+/* A word that other blocks write to. */
 static __device__ __forceinline__ unsigned long long look_at(const unsigned long long *word)
 {
-    return *(const volatile unsigned long long *)word;
+    unsigned long long value;
+    asm volatile("ld.relaxed.gpu.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+    return value;
+}
+
+/* Orders what a thread, and those it has met, read and wrote before it with what comes behind, for all blocks.
+ * __threadfence is a sequentially consistent one, which costs much more. */
+static __device__ __forceinline__ void order(void)
+{
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }
 
 static __device__ __forceinline__ bool is_clerk(void)
@@ -32,20 +36,18 @@ static __device__ __forceinline__ bool is_clerk(void)
     return blockIdx.x + 1 == gridDim.x;
 }
 
-static __device__ void begin(const qr_loop_task *task, uint32_t n_options, int64_t *votes, block_state *state)
+static __device__ void begin(const qr_loop_task *task, uint32_t n_options, int64_t *votes)
 {
     for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
         votes[k] = task->state->now[k];
     }
-    if (threadIdx.x == 0) {
-        state->consensus = task->consensus;
-        state->over = 0;
-    }
     __syncthreads();
 }
 
-/* The block's votes into the slot, behind everything it has written. All threads. */
-static __device__ void hand_in(qr_loop_state *loop, uint32_t slot, uint32_t n_options, const qr_block_tally *tally)
+/* The block's votes into the slot, behind its leaders and, where others look at its agents, their votes. All threads.
+ */
+static __device__ __forceinline__ void hand_in(qr_loop_state *loop, uint32_t slot, uint32_t n_options, bool others_look,
+                                               const qr_block_tally *tally)
 {
     if (is_clerk()) {
         uint32_t next = slot == 2u ? 0u : slot + 1u;
@@ -54,23 +56,26 @@ static __device__ void hand_in(qr_loop_state *loop, uint32_t slot, uint32_t n_op
             loop->leader[next][k] = 0;
         }
     }
+    if (others_look) {
+        order();
+    }
     __syncthreads();
     for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
         if (tally->votes[k] != 0) {
             atomicMax(&loop->leader[slot][k], tally->leader[k]);
         }
-    }
-    __threadfence();
-    __syncthreads();
-    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+        order();
         atomicAdd(&loop->votes[slot][k], (1ull << ARRIVAL_SHIFT) + tally->votes[k]);
     }
 }
 
-/* Waits for the sum over all blocks; every block takes in the same tally and comes to the same end. votes: shared. */
-static __device__ void collect(const qr_part *part, const qr_loop_task *task, uint32_t slot, int64_t step,
-                               uint32_t n_options, int64_t *votes, block_state *state)
+/* Waits for the sum over all blocks; every block takes in the same tally and comes to the same end: returns whether it
+ * has. votes: shared; consensus: the first warp's. All threads. */
+static __device__ __forceinline__ bool collect(const qr_part *part, const qr_loop_task *task, uint32_t slot,
+                                               int64_t step, uint32_t n_options, int64_t *votes,
+                                               qr_consensus *consensus)
 {
+    bool over = false;
     if (threadIdx.x < 32) {
         int64_t best_votes = -1;
         uint32_t best = 0;
@@ -88,7 +93,7 @@ static __device__ void collect(const qr_part *part, const qr_loop_task *task, ui
                 best = k;
             }
         }
-        __threadfence();
+        order();
         for (uint32_t distance = 16; distance > 0; distance /= 2) {
             int64_t other_votes = __shfl_xor_sync(~0u, best_votes, distance);
             uint32_t other = __shfl_xor_sync(~0u, best, distance);
@@ -97,10 +102,10 @@ static __device__ void collect(const qr_part *part, const qr_loop_task *task, ui
                 best = other;
             }
         }
+        qr_consensus_take(consensus, step, best, best_votes, 0);
+        over =
+            (task->stop_at_decision != 0 && consensus->decision.decided != 0) || step + 1 == task->first + task->count;
         if (threadIdx.x == 0) {
-            qr_consensus_take(&state->consensus, step, best, best_votes, 0);
-            bool ends = task->stop_at_decision != 0 && state->consensus.decision.decided != 0;
-            state->over = ends || step + 1 == task->first + task->count ? 1u : 0u;
             if (is_clerk()) {
                 part->row_leaders[step - task->first] = look_at(&task->state->leader[slot][best]);
             }
@@ -109,13 +114,13 @@ static __device__ void collect(const qr_part *part, const qr_loop_task *task, ui
             part->row_votes[(step - task->first) * n_options + k] = votes[k];
         }
     }
-    __syncthreads();
+    return __syncthreads_or(over ? 1 : 0) != 0;
 }
 
 /* All blocks, between the colours of a sweep. */
 static __device__ void meet(qr_loop_state *loop)
 {
-    __threadfence();
+    order();
     __syncthreads();
     if (threadIdx.x == 0) {
         uint32_t mine = is_clerk() ? 0x80000000u - (gridDim.x - 1u) : 1u;
@@ -125,7 +130,7 @@ static __device__ void meet(qr_loop_state *loop)
                 __trap();
             }
         }
-        __threadfence();
+        order();
     }
     __syncthreads();
 }
@@ -180,10 +185,11 @@ static __device__ __forceinline__ void put_mirrors(const qr_part *part, uint32_t
     }
 }
 
-/* One step, or one colour, of a worker's share of packed votes. */
+/* One step, or one colour, of a worker's share of packed votes. kept: the vote of the thread's agent after the step
+ * before, ~0 where that is not known. */
 template <int KIND>
 static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packed_shared *shared, int64_t step,
-                                                   int colour, int last_colour, uint32_t current)
+                                                   int colour, int last_colour, uint32_t current, uint32_t *kept)
 {
     const uint32_t target = part->sweeps ? current : current ^ 1u;
     const uint8_t *votes = part->packed[current];
@@ -198,11 +204,11 @@ static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packe
             int64_t index = group * QR_DEVICE_GROUP + i;
             int64_t position = part->before + index;
             bool mine = index < part->count;
-            uint32_t vote = mine ? qr_packed_vote(votes, part->packing, position) : 0;
+            uint32_t vote = *kept != ~0u ? *kept : mine ? qr_packed_vote(votes, part->packing, position) : 0;
             bool moves = mine && (shared->planes.active[i / QR_DEVICE_GROUP] >> (i % QR_DEVICE_GROUP) & 1u) != 0;
             if (moves &&
                 (KIND != QR_KIND_POTTS || qr_lattice_colour_of(&part->lattice, part->first + index) == colour)) {
-                vote = qr_next_vote<KIND>(part, shared, votes, index, i / QR_DEVICE_GROUP,
+                vote = qr_next_vote<KIND>(part, shared, votes, index, vote, i / QR_DEVICE_GROUP,
                                           (uint32_t)(i % QR_DEVICE_GROUP), step);
             }
             if (__all_sync(~0u, mine)) {
@@ -213,6 +219,7 @@ static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packe
             if (mine && has_mirror(part, position)) {
                 put_mirrors(part, target, position, vote);
             }
+            *kept = n_groups <= stride ? vote : ~0u;
             if (last_colour) {
                 qr_tally_warp(&shared->tally, part->rule.n_options, vote, __ballot_sync(~0u, mine),
                               part->first + index - threadIdx.x % 32u);
@@ -227,28 +234,28 @@ static __global__ void __launch_bounds__(THREADS)
     loop_packed(const __grid_constant__ qr_part part, const __grid_constant__ qr_loop_task task)
 {
     __shared__ qr_packed_shared shared;
-    __shared__ block_state state;
     const uint32_t n_options = part.rule.n_options;
     const int n_colours = KIND == QR_KIND_POTTS ? part.lattice.n_colours : 1;
+    uint32_t kept = ~0u;
     uint32_t slot = task.state->first_slot;
     uint32_t current = task.current;
     int64_t step = task.first;
-    begin(&task, n_options, shared.votes, &state);
+    qr_consensus consensus = task.consensus;
+    begin(&task, n_options, shared.votes);
     for (;; step++) {
         qr_tally_clear(&shared.tally, n_options);
         for (int colour = 0; colour < n_colours; colour++) {
             if (!is_clerk()) {
-                step_packed<KIND>(&part, &shared, step, colour, colour + 1 == n_colours, current);
+                step_packed<KIND>(&part, &shared, step, colour, colour + 1 == n_colours, current, &kept);
             }
             if (colour + 1 < n_colours) {
                 meet(task.state);
             }
         }
         qr_tally_gather(&shared.tally, n_options);
-        hand_in(task.state, slot, n_options, &shared.tally);
+        hand_in(task.state, slot, n_options, !part.complete, &shared.tally);
         current ^= part.sweeps ? 0u : 1u;
-        collect(&part, &task, slot, step, n_options, shared.votes, &state);
-        if (state.over) {
+        if (collect(&part, &task, slot, step, n_options, shared.votes, &consensus)) {
             break;
         }
         slot = slot == 2u ? 0u : slot + 1u;
@@ -337,13 +344,13 @@ static __global__ void __launch_bounds__(THREADS)
                 const __grid_constant__ qr_plane_keys keys)
 {
     __shared__ qr_block_tally block;
-    __shared__ block_state state;
     __shared__ int64_t votes[QR_DEVICE_OPTIONS];
     const uint32_t n_options = part.rule.n_options;
     uint32_t slot = task.state->first_slot;
     uint32_t current = task.current;
     int64_t step = task.first;
-    begin(&task, n_options, votes, &state);
+    qr_consensus consensus = task.consensus;
+    begin(&task, n_options, votes);
     for (;; step++) {
         qr_plane_buffers buffers;
         qr_set_buffers(&part, current, step, &buffers);
@@ -351,10 +358,9 @@ static __global__ void __launch_bounds__(THREADS)
         if (!is_clerk()) {
             step_planes<VOTER, DEGREE, PLANES>(&part, &keys, &buffers, &block);
         }
-        hand_in(task.state, slot, n_options, &block);
+        hand_in(task.state, slot, n_options, true, &block);
         current ^= 1u;
-        collect(&part, &task, slot, step, n_options, votes, &state);
-        if (state.over) {
+        if (collect(&part, &task, slot, step, n_options, votes, &consensus)) {
             break;
         }
         slot = slot == 2u ? 0u : slot + 1u;

@@ -80,15 +80,15 @@ typedef struct qr_part {
     int32_t decides; /* 1: the last block of an update decides; 0: somebody sums over parts first */
 } qr_part;
 
-/* What the blocks of a launch of many steps tell each other, in device memory; zeroed once. Tallies take turns in three
- * slots: one is added to, one read, one cleared. */
+enum { QR_LOOP_OPTIONS = 32, QR_LOOP_BLOCKS = 160 };
+
+/* What the blocks of a launch of many steps tell each other, in device memory; zeroed once. Words carry the number of
+ * their step in the upper 16 bits; steps take turns in two sets. */
 typedef struct qr_loop_state {
-    unsigned long long votes[3]
-                            [QR_DEVICE_OPTIONS]; /* low 48 bits votes, above them how many blocks have added theirs */
-    unsigned long long leader[3][QR_DEVICE_OPTIONS];
-    int64_t now[QR_DEVICE_OPTIONS]; /* votes of all agents before the next launch */
-    uint32_t first_slot;            /* of the next launch; it is clear */
-    uint32_t arrived;               /* colours of a sweep: the top bit turns over when all blocks are there */
+    unsigned long long votes[2][QR_LOOP_OPTIONS][QR_LOOP_BLOCKS];
+    unsigned long long first[2][QR_LOOP_OPTIONS][QR_LOOP_BLOCKS]; /* lowest agent of the block that votes so, plus 1 */
+    int64_t now[QR_DEVICE_OPTIONS];                               /* votes of all agents before the next launch */
+    uint32_t arrived; /* colours of a sweep: the top bit turns over when all blocks are there */
 } qr_loop_state;
 
 /* What such a launch leaves in host memory. */

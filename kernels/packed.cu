@@ -7,6 +7,7 @@ static __global__ void __launch_bounds__(QR_PACKED_THREADS)
     update_packed(const __grid_constant__ qr_part part, int colour, int last_colour, int64_t groups_at_once)
 {
     __shared__ qr_packed_shared shared;
+    __shared__ int64_t before[QR_DEVICE_OPTIONS]; /* votes of all agents; complete networks */
     const qr_control *control = part.control;
     if (control->stopped) {
         return;
@@ -17,7 +18,7 @@ static __global__ void __launch_bounds__(QR_PACKED_THREADS)
     uint8_t *next = part.packed[part.sweeps ? control->current : control->current ^ 1u];
     const int64_t n_groups = (part.count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
     for (uint32_t k = threadIdx.x; part.complete && k < rule->n_options; k += blockDim.x) {
-        shared.votes[k] = control->votes[k];
+        before[k] = control->votes[k];
     }
     qr_tally_clear(&shared.tally, rule->n_options);
     for (int64_t group = blockIdx.x * groups_at_once; group < n_groups; group += gridDim.x * groups_at_once) {
@@ -31,7 +32,7 @@ static __global__ void __launch_bounds__(QR_PACKED_THREADS)
             uint32_t vote = position < part.view ? qr_packed_vote(votes, part.packing, position) : 0;
             bool moves = mine && (shared.planes.active[i / QR_DEVICE_GROUP] >> (i % QR_DEVICE_GROUP) & 1u) != 0;
             if (moves && (KIND != QR_KIND_POTTS || qr_lattice_colour_of(&part.lattice, part.first + index) == colour)) {
-                vote = qr_next_vote<KIND>(&part, &shared, votes, index, vote, i / QR_DEVICE_GROUP,
+                vote = qr_next_vote<KIND>(&part, &shared, before, votes, index, vote, i / QR_DEVICE_GROUP,
                                           (uint32_t)(i % QR_DEVICE_GROUP), step);
             }
             __syncwarp();

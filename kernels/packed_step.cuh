@@ -27,7 +27,6 @@ typedef struct qr_group_planes {
 typedef struct qr_packed_shared {
     qr_block_tally tally;
     qr_group_planes planes;
-    int64_t votes[QR_DEVICE_OPTIONS]; /* of all agents before the step; complete networks */
 } qr_packed_shared;
 
 /* The kinds of rules as compile-time constants; qr_rule_kind is made of the same list. */
@@ -72,8 +71,8 @@ static __device__ __forceinline__ uint32_t qr_apply_rule(const qr_rule *rule, co
 /* The next vote of an active agent. */
 template <int KIND>
 static __device__ __forceinline__ uint32_t qr_next_vote(const qr_part *part, const qr_packed_shared *shared,
-                                                        const uint8_t *votes, int64_t index, uint32_t own, int64_t g,
-                                                        uint32_t bit, int64_t step)
+                                                        const int64_t *before, const uint8_t *votes, int64_t index,
+                                                        uint32_t own, int64_t g, uint32_t bit, int64_t step)
 {
     const qr_rule *rule = &part->rule;
     int64_t agent = part->first + index;
@@ -84,7 +83,7 @@ static __device__ __forceinline__ uint32_t qr_next_vote(const qr_part *part, con
     qr_view view = {};
     if (part->complete) {
         view.own = own;
-        view.tally = shared->votes;
+        view.tally = before;
         view.degree = rule->n_agents - 1;
     } else {
         qr_look(part, votes, index, near, &view);

@@ -1,7 +1,8 @@
-/* Many steps in one launch, for crowds that fit on the device all at once. All blocks stay; between steps they meet in
- * the tally itself: each option's count carries, in its upper bits, how many blocks have added theirs, so that reading
- * the result and waiting for it are one. Every block then decides for itself. The last block, the clerk, updates no
- * agents: it clears the next slot and writes rows to the host while the others work. */
+/* Many steps in one launch, for crowds that fit on the device all at once. All blocks stay. After a step each block
+ * publishes its count of each option in a word of its own that also carries the number of the step, and reads all
+ * blocks' words until they are of this step: that is barrier and sum in one, without atomics. Every block then decides
+ * for itself. A block comes to the next step but one only when all others have published the next, that is, have read
+ * this one's words: two sets of words in turns are enough. */
 #define QR_READ_WORD(address) __ldcg(address) /* votes change while the kernel runs */
 
 #include "packed_step.cuh"
@@ -10,11 +11,18 @@
 
 enum {
     THREADS = QR_PACKED_THREADS,
-    ARRIVAL_SHIFT = 48,
+    TAG_SHIFT = 48,
+    LOADS = 5, /* words a lane reads at once: up to 160 blocks */
     WORDS_PER_THREAD = 1,
     AGENTS_PER_THREAD = 4,
-    MOST_LOOKS = 1 << 28 /* at a result that never comes: seconds */
+    MOST_LOOKS = 1 << 26 /* at words that never come: seconds */
 };
+
+/* What a block knows after a step. */
+typedef struct step_result {
+    int64_t votes[QR_DEVICE_OPTIONS]; /* of all agents */
+    uint32_t first[QR_LOOP_OPTIONS];  /* lowest agent that votes for the option, ~0 for none; block 0 only */
+} step_result;
 
 /* A word that other blocks write to. */
 static __device__ __forceinline__ unsigned long long look_at(const unsigned long long *word)
@@ -31,90 +39,108 @@ static __device__ __forceinline__ void order(void)
     asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }
 
-static __device__ __forceinline__ bool is_clerk(void)
+/* A word with a step's tag: its lower bits. */
+static __device__ __forceinline__ unsigned long long tag_of(int64_t step)
 {
-    return blockIdx.x + 1 == gridDim.x;
+    return (unsigned long long)(step % 65535 + 1) << TAG_SHIFT;
 }
 
-static __device__ void begin(const qr_loop_task *task, uint32_t n_options, int64_t *votes)
+static __device__ __forceinline__ void publish_word(unsigned long long *word, unsigned long long value)
 {
-    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
-        votes[k] = task->state->now[k];
+    asm volatile("st.relaxed.gpu.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
+}
+
+/* The votes and first voter of option threadIdx.x in this block, for all to read. Thread k < n_options brings them. */
+static __device__ __forceinline__ void publish(qr_loop_state *loop, int64_t step, uint32_t votes, uint64_t leader)
+{
+    const uint32_t k = threadIdx.x;
+    const unsigned long long tag = tag_of(step);
+    uint64_t voter = leader != 0 ? (uint64_t)qr_leader_agent(leader) + 1 : 0;
+    publish_word(&loop->first[step % 2][k][blockIdx.x], tag | voter);
+    publish_word(&loop->votes[step % 2][k][blockIdx.x], tag | votes);
+}
+
+/* All blocks' words of one option, by one warp: the sum of their lower bits, or the least above 0 of them less 1. */
+static __device__ __forceinline__ uint32_t read_words(const unsigned long long *words, int64_t step, bool least)
+{
+    const unsigned long long tag = tag_of(step) >> TAG_SHIFT;
+    uint32_t result = least ? ~0u : 0u;
+    bool ready = false;
+    for (uint32_t looks = 0; !ready; looks++) {
+        unsigned long long word[LOADS];
+        if (looks == MOST_LOOKS) {
+            __trap();
+        }
+        result = least ? ~0u : 0u;
+        ready = true;
+#pragma unroll
+        for (uint32_t i = 0; i < LOADS; i++) {
+            uint32_t block = threadIdx.x % 32u + 32u * i;
+            word[i] = block < gridDim.x ? look_at(&words[block]) : tag << TAG_SHIFT;
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < LOADS; i++) {
+            uint32_t low = (uint32_t)word[i];
+            ready = ready && word[i] >> TAG_SHIFT == tag;
+            result = !least ? result + low : low != 0 && low - 1u < result ? low - 1u : result;
+        }
+        ready = __all_sync(~0u, ready);
+    }
+    return least ? __reduce_min_sync(~0u, result) : __reduce_add_sync(~0u, result);
+}
+
+/* The sums over all blocks into `result`, and from there the decision; the same in every thread of every block. Returns
+ * whether this was the last step. All threads. votes, leader: of this block, in thread k < n_options. */
+static __device__ __forceinline__ bool conclude(const qr_part *part, const qr_loop_task *task, int64_t step,
+                                                uint32_t votes, uint64_t leader, bool others_look, step_result *result,
+                                                qr_consensus *consensus)
+{
+    const uint32_t n_options = part->rule.n_options;
+    const uint32_t k = threadIdx.x;
+    if (gridDim.x == 1) {
+        if (k < n_options) {
+            result->votes[k] = votes;
+            result->first[k] = leader != 0 ? (uint32_t)qr_leader_agent(leader) : ~0u;
+        }
+    } else {
+        if (k < n_options) {
+            if (others_look) {
+                order(); /* for the whole block: it has just met */
+            }
+            publish(task->state, step, votes, leader);
+        }
+        for (uint32_t option = k / 32u; option < n_options; option += THREADS / 32) {
+            uint32_t sum = read_words(task->state->votes[step % 2][option], step, false);
+            uint32_t first = blockIdx.x == 0 ? read_words(task->state->first[step % 2][option], step, true) : 0;
+            result->votes[option] = sum;
+            if (blockIdx.x == 0) {
+                result->first[option] = first;
+            }
+        }
+        if (others_look) {
+            order();
+        }
     }
     __syncthreads();
-}
-
-/* The block's votes into the slot, behind its leaders and, where others look at its agents, their votes. All threads.
- */
-static __device__ __forceinline__ void hand_in(qr_loop_state *loop, uint32_t slot, uint32_t n_options, bool others_look,
-                                               const qr_block_tally *tally)
-{
-    if (is_clerk()) {
-        uint32_t next = slot == 2u ? 0u : slot + 1u;
-        for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
-            loop->votes[next][k] = 0;
-            loop->leader[next][k] = 0;
+    int64_t most = -1;
+    uint32_t best = 0;
+    for (uint32_t option = 0; option < n_options; option++) {
+        if (result->votes[option] > most) {
+            most = result->votes[option];
+            best = option;
         }
     }
-    if (others_look) {
-        order();
-    }
-    __syncthreads();
-    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
-        if (tally->votes[k] != 0) {
-            atomicMax(&loop->leader[slot][k], tally->leader[k]);
+    qr_consensus_take(consensus, step, best, most, 0);
+    if (blockIdx.x == 0) {
+        int64_t row = step - task->first;
+        if (k < n_options) {
+            part->row_votes[row * n_options + k] = result->votes[k];
         }
-        order();
-        atomicAdd(&loop->votes[slot][k], (1ull << ARRIVAL_SHIFT) + tally->votes[k]);
-    }
-}
-
-/* Waits for the sum over all blocks; every block takes in the same tally and comes to the same end: returns whether it
- * has. votes: shared; consensus: the first warp's. All threads. */
-static __device__ __forceinline__ bool collect(const qr_part *part, const qr_loop_task *task, uint32_t slot,
-                                               int64_t step, uint32_t n_options, int64_t *votes,
-                                               qr_consensus *consensus)
-{
-    bool over = false;
-    if (threadIdx.x < 32) {
-        int64_t best_votes = -1;
-        uint32_t best = 0;
-        for (uint32_t k = threadIdx.x; k < n_options; k += 32u) {
-            unsigned long long word = look_at(&task->state->votes[slot][k]);
-            for (uint32_t looks = 0; word >> ARRIVAL_SHIFT != gridDim.x; looks++) {
-                if (looks == MOST_LOOKS) {
-                    __trap();
-                }
-                word = look_at(&task->state->votes[slot][k]);
-            }
-            votes[k] = (int64_t)(word & ((1ull << ARRIVAL_SHIFT) - 1));
-            if (votes[k] > best_votes) {
-                best_votes = votes[k];
-                best = k;
-            }
-        }
-        order();
-        for (uint32_t distance = 16; distance > 0; distance /= 2) {
-            int64_t other_votes = __shfl_xor_sync(~0u, best_votes, distance);
-            uint32_t other = __shfl_xor_sync(~0u, best, distance);
-            if (other_votes > best_votes || (other_votes == best_votes && other < best)) {
-                best_votes = other_votes;
-                best = other;
-            }
-        }
-        qr_consensus_take(consensus, step, best, best_votes, 0);
-        over =
-            (task->stop_at_decision != 0 && consensus->decision.decided != 0) || step + 1 == task->first + task->count;
-        if (threadIdx.x == 0) {
-            if (is_clerk()) {
-                part->row_leaders[step - task->first] = look_at(&task->state->leader[slot][best]);
-            }
-        }
-        for (uint32_t k = threadIdx.x; is_clerk() && k < n_options; k += 32u) {
-            part->row_votes[(step - task->first) * n_options + k] = votes[k];
+        if (k == 0) {
+            part->row_leaders[row] = qr_leader_pack(0, result->first[best]);
         }
     }
-    return __syncthreads_or(over ? 1 : 0) != 0;
+    return (task->stop_at_decision != 0 && consensus->decision.decided != 0) || step + 1 == task->first + task->count;
 }
 
 /* All blocks, between the colours of a sweep. */
@@ -123,7 +149,7 @@ static __device__ void meet(qr_loop_state *loop)
     order();
     __syncthreads();
     if (threadIdx.x == 0) {
-        uint32_t mine = is_clerk() ? 0x80000000u - (gridDim.x - 1u) : 1u;
+        uint32_t mine = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1u) : 1u;
         uint32_t before = atomicAdd(&loop->arrived, mine);
         for (uint32_t looks = 0; ((before ^ *(volatile uint32_t *)&loop->arrived) & 0x80000000u) == 0; looks++) {
             if (looks == MOST_LOOKS) {
@@ -135,16 +161,16 @@ static __device__ void meet(qr_loop_state *loop)
     __syncthreads();
 }
 
-/* The clerk's last act: device and host know where the run stands. Rows go to the host only now, for a fence would wait
- * for each of them. */
-static __device__ void finish(const qr_part *part, const qr_loop_task *task, uint32_t slot, int64_t step,
-                              uint32_t current)
+/* The last act of block 0: device and host know where the run stands. Rows go to the host only now, for a fence would
+ * wait for each of them. */
+static __device__ void finish(const qr_part *part, const qr_loop_task *task, int64_t step, uint32_t current)
 {
     const int64_t n_options = part->rule.n_options;
     const int64_t done = step - task->first + 1;
-    if (!is_clerk()) {
+    if (blockIdx.x != 0) {
         return;
     }
+    __syncthreads();
     for (int64_t i = threadIdx.x; i < done * n_options; i += blockDim.x) {
         task->row_votes[i] = part->row_votes[i];
     }
@@ -159,7 +185,6 @@ static __device__ void finish(const qr_part *part, const qr_loop_task *task, uin
     if (threadIdx.x != 0) {
         return;
     }
-    task->state->first_slot = slot == 2u ? 0u : slot + 1u;
     part->control->current = current;
     part->control->step = step;
     task->mail->done = done;
@@ -188,13 +213,14 @@ static __device__ __forceinline__ void put_mirrors(const qr_part *part, uint32_t
 /* One step, or one colour, of a worker's share of packed votes. kept: the vote of the thread's agent after the step
  * before, ~0 where that is not known. */
 template <int KIND>
-static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packed_shared *shared, int64_t step,
-                                                   int colour, int last_colour, uint32_t current, uint32_t *kept)
+static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packed_shared *shared, const int64_t *before,
+                                                   int64_t step, int colour, int last_colour, uint32_t current,
+                                                   uint32_t *kept)
 {
     const uint32_t target = part->sweeps ? current : current ^ 1u;
     const uint8_t *votes = part->packed[current];
     const int64_t n_groups = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
-    const int64_t stride = (int64_t)(gridDim.x - 1) * QR_PACKED_MIN_GROUPS;
+    const int64_t stride = (int64_t)gridDim.x * QR_PACKED_MIN_GROUPS;
     for (int64_t group = (int64_t)blockIdx.x * QR_PACKED_MIN_GROUPS; group < n_groups; group += stride) {
         int64_t here = n_groups - group < QR_PACKED_MIN_GROUPS ? n_groups - group : QR_PACKED_MIN_GROUPS;
         qr_draw_planes(part, group, here, step, &shared->planes);
@@ -208,7 +234,7 @@ static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packe
             bool moves = mine && (shared->planes.active[i / QR_DEVICE_GROUP] >> (i % QR_DEVICE_GROUP) & 1u) != 0;
             if (moves &&
                 (KIND != QR_KIND_POTTS || qr_lattice_colour_of(&part->lattice, part->first + index) == colour)) {
-                vote = qr_next_vote<KIND>(part, shared, votes, index, vote, i / QR_DEVICE_GROUP,
+                vote = qr_next_vote<KIND>(part, shared, before, votes, index, vote, i / QR_DEVICE_GROUP,
                                           (uint32_t)(i % QR_DEVICE_GROUP), step);
             }
             if (__all_sync(~0u, mine)) {
@@ -229,38 +255,53 @@ static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packe
     }
 }
 
+/* What the warps of a block have counted of option threadIdx.x, cleared for the next step. */
+static __device__ __forceinline__ void take_tally(qr_block_tally *tally, uint32_t n_options, uint32_t *votes,
+                                                  uint64_t *leader)
+{
+    *votes = 0;
+    *leader = 0;
+    for (uint32_t at = threadIdx.x; threadIdx.x < n_options && at < QR_DEVICE_OPTIONS; at += QR_TALLY_WARP_OPTIONS) {
+        *votes += tally->votes[at];
+        *leader = tally->leader[at] > *leader ? tally->leader[at] : *leader;
+        tally->votes[at] = 0;
+        tally->leader[at] = 0;
+    }
+}
+
 template <int KIND>
 static __global__ void __launch_bounds__(THREADS)
     loop_packed(const __grid_constant__ qr_part part, const __grid_constant__ qr_loop_task task)
 {
     __shared__ qr_packed_shared shared;
+    __shared__ step_result result;
     const uint32_t n_options = part.rule.n_options;
     const int n_colours = KIND == QR_KIND_POTTS ? part.lattice.n_colours : 1;
     uint32_t kept = ~0u;
-    uint32_t slot = task.state->first_slot;
     uint32_t current = task.current;
     int64_t step = task.first;
     qr_consensus consensus = task.consensus;
-    begin(&task, n_options, shared.votes);
+    if (threadIdx.x < n_options) {
+        result.votes[threadIdx.x] = task.state->now[threadIdx.x];
+    }
+    qr_tally_clear(&shared.tally, n_options);
     for (;; step++) {
-        qr_tally_clear(&shared.tally, n_options);
+        uint32_t votes;
+        uint64_t leader;
         for (int colour = 0; colour < n_colours; colour++) {
-            if (!is_clerk()) {
-                step_packed<KIND>(&part, &shared, step, colour, colour + 1 == n_colours, current, &kept);
-            }
+            step_packed<KIND>(&part, &shared, result.votes, step, colour, colour + 1 == n_colours, current, &kept);
             if (colour + 1 < n_colours) {
                 meet(task.state);
             }
         }
-        qr_tally_gather(&shared.tally, n_options);
-        hand_in(task.state, slot, n_options, !part.complete, &shared.tally);
+        __syncthreads();
+        take_tally(&shared.tally, n_options, &votes, &leader);
         current ^= part.sweeps ? 0u : 1u;
-        if (collect(&part, &task, slot, step, n_options, shared.votes, &consensus)) {
+        if (conclude(&part, &task, step, votes, leader, !part.complete, &result, &consensus)) {
             break;
         }
-        slot = slot == 2u ? 0u : slot + 1u;
     }
-    finish(&part, &task, slot, step, current);
+    finish(&part, &task, step, current);
 }
 
 /* A word of own agents and its images. */
@@ -313,7 +354,7 @@ static __device__ __forceinline__ void step_planes(const qr_part *part, const qr
 {
     const uint32_t n_options = part->rule.n_options;
     const int64_t n_words = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
-    const int64_t stride = (int64_t)(gridDim.x - 1) * THREADS;
+    const int64_t stride = (int64_t)gridDim.x * THREADS;
     qr_plane_tally tally = {};
     uint32_t seen = 0;
     for (int64_t word = (int64_t)blockIdx.x * THREADS + threadIdx.x; word - threadIdx.x % 32u < n_words;
@@ -344,28 +385,26 @@ static __global__ void __launch_bounds__(THREADS)
                 const __grid_constant__ qr_plane_keys keys)
 {
     __shared__ qr_block_tally block;
-    __shared__ int64_t votes[QR_DEVICE_OPTIONS];
+    __shared__ step_result result;
     const uint32_t n_options = part.rule.n_options;
-    uint32_t slot = task.state->first_slot;
     uint32_t current = task.current;
     int64_t step = task.first;
     qr_consensus consensus = task.consensus;
-    begin(&task, n_options, votes);
+    qr_tally_clear(&block, n_options);
     for (;; step++) {
         qr_plane_buffers buffers;
+        uint32_t votes;
+        uint64_t leader;
         qr_set_buffers(&part, current, step, &buffers);
-        qr_tally_clear(&block, n_options);
-        if (!is_clerk()) {
-            step_planes<VOTER, DEGREE, PLANES>(&part, &keys, &buffers, &block);
-        }
-        hand_in(task.state, slot, n_options, true, &block);
+        step_planes<VOTER, DEGREE, PLANES>(&part, &keys, &buffers, &block);
+        __syncthreads();
+        take_tally(&block, n_options, &votes, &leader);
         current ^= 1u;
-        if (collect(&part, &task, slot, step, n_options, votes, &consensus)) {
+        if (conclude(&part, &task, step, votes, leader, true, &result, &consensus)) {
             break;
         }
-        slot = slot == 2u ? 0u : slot + 1u;
     }
-    finish(&part, &task, slot, step, current);
+    finish(&part, &task, step, current);
 }
 
 typedef void (*packed_kernel)(qr_part, qr_loop_task);
@@ -408,18 +447,21 @@ static int64_t processors(void)
     return count;
 }
 
-/* Blocks that update agents; one for the clerk comes on top. */
+/* Blocks: all of them on the device at once. */
 static int64_t workers(const qr_part *part)
 {
     int64_t per_block = part->form == QR_FORM_PLANES ? (int64_t)THREADS * QR_DEVICE_GROUP : THREADS;
     int64_t blocks = (part->count + per_block - 1) / per_block;
-    int64_t most = processors() - 1;
+    int64_t most = processors() < QR_LOOP_BLOCKS ? processors() : QR_LOOP_BLOCKS;
     return blocks < 1 ? 1 : blocks > most ? most : blocks;
 }
 
 extern "C" int qr_loop_fits(const qr_part *part)
 {
-    int64_t threads = (processors() - 1) * THREADS;
+    int64_t threads = (processors() < QR_LOOP_BLOCKS ? processors() : QR_LOOP_BLOCKS) * THREADS;
+    if (part->rule.n_options > QR_LOOP_OPTIONS) {
+        return 0;
+    }
     if (part->form == QR_FORM_PACKED) {
         return part->count <= AGENTS_PER_THREAD * threads;
     }
@@ -434,5 +476,5 @@ extern "C" cudaError_t qr_launch_loop(const qr_part *part, const qr_loop_task *t
     void *arguments[] = {(void *)part, (void *)task, &keys};
     const void *kernel =
         part->form == QR_FORM_PLANES ? (const void *)find_planes(part) : (const void *)find_packed(part);
-    return cudaLaunchCooperativeKernel(kernel, dim3((unsigned)workers(part) + 1), dim3(THREADS), arguments, 0, stream);
+    return cudaLaunchCooperativeKernel(kernel, dim3((unsigned)workers(part)), dim3(THREADS), arguments, 0, stream);
 }

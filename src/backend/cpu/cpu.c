@@ -12,41 +12,6 @@ static int64_t plane_words(int64_t view)
     return view / 64 + 2; /* one word more than needed, so that a word may be read across the end */
 }
 
-/* Distances of the neighbours of an agent away from borders, in the network's fixed order. */
-static void set_offsets(qr_backend *backend)
-{
-    const qr_network_spec *spec = &backend->network->spec;
-    backend->n_offsets = 0;
-    if (!qr_network_is_lattice(spec->kind)) {
-        return;
-    }
-    if (spec->dims == 1) {
-        if (spec->degree <= QR_CPU_MAX_OFFSETS) {
-            for (int64_t j = -spec->degree / 2; j <= spec->degree / 2; j++) {
-                if (j != 0) {
-                    backend->offsets[backend->n_offsets++] = (qr_cpu_offset){.distance = j};
-                }
-            }
-        }
-        return;
-    }
-    int deep = spec->dims == 3 ? 1 : 0;
-    for (int dz = -deep; dz <= deep; dz++) {
-        for (int dy = -1; dy <= 1; dy++) {
-            for (int dx = -1; dx <= 1; dx++) {
-                int steps = abs(dx) + abs(dy) + abs(dz);
-                if (steps == 0 || (spec->neighbours == QR_VON_NEUMANN && steps > 1)) {
-                    continue;
-                }
-                backend->offsets[backend->n_offsets++] =
-                    (qr_cpu_offset){.distance = dx + spec->size[0] * (dy + spec->size[1] * dz),
-                                    .dx = dx,
-                                    .dy = spec->dims == 3 ? dy : 0};
-            }
-        }
-    }
-}
-
 static void cpu_destroy(qr_backend *backend)
 {
     if (backend == NULL) {
@@ -96,7 +61,7 @@ static qr_status allocate_scratch(qr_backend *backend)
 {
     qr_status status =
         qr_allocate((size_t)backend->threads, sizeof *backend->scratch, "scratch", (void **)&backend->scratch);
-    size_t degree = QR_CPU_MAX_OFFSETS;
+    size_t degree = QR_LATTICE_MAX_OFFSETS;
     if (qr_network_is_lattice(backend->network->spec.kind) && (size_t)backend->network->spec.degree > degree) {
         degree = (size_t)backend->network->spec.degree;
     }
@@ -188,7 +153,7 @@ static qr_status cpu_create(const qr_backend_setup *setup, qr_backend **out)
     if (!qr_cpu_uses_planes(setup->model, &setup->network->spec, &backend->n_planes)) {
         backend->n_planes = 0;
     }
-    set_offsets(backend);
+    backend->n_offsets = qr_lattice_offsets(&setup->network->spec, backend->offsets);
     backend->lattice = qr_lattice_of(&setup->network->spec);
     status = allocate_votes(backend);
     if (status == QR_OK) {

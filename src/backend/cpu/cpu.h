@@ -13,7 +13,6 @@ enum {
     QR_CPU_MAX_PLANES = QR_SIMD_MAX_PLANES, /* up to 16 options as bit planes */
     QR_CPU_BLOCK = 4096,                    /* agents a thread handles at a time; whole words */
     QR_CPU_PLANES_BLOCK = 1 << 16,          /* the same on bit planes */
-    QR_CPU_MAX_OFFSETS = 64,
     QR_CPU_MAX_WORD_DEGREE = QR_SIMD_MAX_DEGREE
 };
 
@@ -38,7 +37,7 @@ struct qr_backend {
     float *base;          /* neural: [hidden], qr_neural_global */
     void *packed_weights; /* neural: weights in the order the kernel reads them */
     int n_offsets;        /* 0: no lattice, or too many neighbours for this table */
-    qr_cpu_offset offsets[QR_CPU_MAX_OFFSETS];
+    qr_lattice_offset offsets[QR_LATTICE_MAX_OFFSETS];
     qr_lattice lattice;      /* of bit planes that are swept by colours */
     qr_cpu_scratch *scratch; /* [threads] */
     char description[128];

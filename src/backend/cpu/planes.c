@@ -70,7 +70,7 @@ static uint64_t word_near(const uint64_t *plane, int64_t view, int64_t position)
 }
 
 /* The votes of the neighbours at one offset of the 64 agents from view position `position`. */
-static uint64_t neighbour_word(const uint64_t *plane, int64_t position, const qr_cpu_offset *offset,
+static uint64_t neighbour_word(const uint64_t *plane, int64_t position, const qr_lattice_offset *offset,
                                const qr_network *network, const borders *at)
 {
     const qr_network_spec *spec = &network->spec;
@@ -165,7 +165,7 @@ static void find_reach(const qr_backend *backend, int64_t *back, int64_t *ahead)
     *back = 0;
     *ahead = 0;
     for (int j = 0; j < backend->n_offsets; j++) {
-        const qr_cpu_offset *offset = &backend->offsets[j];
+        const qr_lattice_offset *offset = &backend->offsets[j];
         for (int wraps = 0; wraps < 4; wraps++) {
             int64_t distance = offset->distance - ((wraps & 1) != 0 ? offset->dx * width : 0) -
                                ((wraps & 2) != 0 ? offset->dy * area : 0);

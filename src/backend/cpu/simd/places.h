@@ -162,7 +162,7 @@ QR_INLINE qr_vec shape_words(enum shape shape, int64_t width, const uint64_t *fr
 
 /* Puts right the neighbours of agents at a border. */
 static qr_vec __attribute__((noinline))
-wrap(const qr_plane_task *task, const uint64_t *own, const qr_cpu_offset *offset, const borders *at, qr_vec inside)
+wrap(const qr_plane_task *task, const uint64_t *own, const qr_lattice_offset *offset, const borders *at, qr_vec inside)
 {
     int64_t width = task->size[0];
     int64_t area = task->size[0] * task->size[1];

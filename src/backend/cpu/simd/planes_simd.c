@@ -140,7 +140,7 @@ QR_INLINE void see_neighbours(const qr_plane_task *task, const variant kind, con
 {
     for (int j = 0; j < kind.n_offsets; j++) {
         if (kind.shape == SHAPE_ANY) {
-            const qr_cpu_offset *offset = &task->offsets[j];
+            const qr_lattice_offset *offset = &task->offsets[j];
             neighbour[j] = words_at(own, offset->distance);
             if (edges != NULL && (offset->dx != 0 || offset->dy != 0)) {
                 neighbour[j] = wrap(task, own, offset, edges, neighbour[j]);

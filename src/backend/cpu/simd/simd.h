@@ -5,20 +5,12 @@
 #define QR_BACKEND_CPU_SIMD_SIMD_H
 
 #include "backend/cpu/neural_kernel.h"
+#include "lattice.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 enum { QR_SIMD_MAX_PLANES = 4, QR_SIMD_MAX_OPTIONS = 1 << QR_SIMD_MAX_PLANES, QR_SIMD_MAX_DEGREE = 26 };
-
-/* How far away a neighbour is, and which border it crosses when it leaves the
- * row or the plane. */
-typedef struct qr_cpu_offset {
-    int64_t distance; /* in view positions, away from borders */
-    int dx;
-    int dy; /* three dimensions only: crossing y means leaving the plane; 0
-               otherwise */
-} qr_cpu_offset;
 
 /* Consecutive words of a periodic lattice or ring to be advanced by one step,
  * all of their agents existing. */
@@ -31,7 +23,7 @@ typedef struct qr_plane_task {
                   rows of these agents and those beside them are read, and one vector on either side in the same row */
     int n_planes;
     int n_offsets;
-    const qr_cpu_offset *offsets;
+    const qr_lattice_offset *offsets;
     const uint64_t *current[QR_SIMD_MAX_PLANES];
     uint64_t *next[QR_SIMD_MAX_PLANES];
     const uint64_t *frozen; /* of the first word on; NULL: no zealots */

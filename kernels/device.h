@@ -135,9 +135,8 @@ extern "C" {
  * colour. With part->decides the step is then taken to its end. */
 void qr_launch_update(const qr_part *part, int colour, int last_colour, cudaStream_t stream);
 
-/* Many steps of a crowd that fits on the device all at once, without the host and without other launches; the last
- * block keeps the books. For a single part whose halo is its own (part->mirrors) or empty. qr_loop_fits: whether there
- * is such a kernel for this part. */
+/* Many steps of a crowd that fits on the device all at once, without the host and without other launches. For a single
+ * part whose halo is its own (part->mirrors) or empty. qr_loop_fits: whether there is such a kernel for this part. */
 int qr_loop_fits(const qr_part *part);
 cudaError_t qr_launch_loop(const qr_part *part, const qr_loop_task *task, cudaStream_t stream);
 

@@ -110,13 +110,15 @@ const qr_key qr_keys[] = {
     {KEY(INT, consensus, hold), .unit = "steps", .standard = "1", .least = 1, .most = TRILLION,
      .doc = "Steps in a row for which the quorum must stand"},
 
-    {KEY(CHOICE, compute, backend), .standard = "auto", CHOICES(backends), .doc = "What computes; auto = cuda where every compute rank has a GPU"},
+    {KEY(CHOICE, compute, backend), .standard = "auto", CHOICES(backends),
+     .doc = "What computes; auto = cuda where every compute rank has a GPU"},
     {KEY(CHOICE, compute, precision), .standard = "exact", CHOICES(precisions),
      .doc = "fast: neural agents on GPUs step by tensor cores, the same but for rounding; no effect elsewhere"},
     {KEY(INT, compute, threads), .unit = "threads", .standard = "auto", .least = 1, .most = 4096, AUTO(0),
      .doc = "Threads of each compute rank; auto = its share of the cores"},
 
-    {KEY(CHOICE, comm, exchange), .standard = "auto", CHOICES(exchanges), .doc = "How votes travel between ranks; auto = nccl where every rank has a GPU of its own"},
+    {KEY(CHOICE, comm, exchange), .standard = "auto", CHOICES(exchanges),
+     .doc = "How votes travel between ranks; auto = nccl where every rank has a GPU of its own"},
     {KEY(INT, comm, ranks_per_node), .unit = "ranks", .standard = "auto", .least = 1, .most = MILLION, AUTO(0),
      .doc = "auto = the machine's nodes; a number emulates nodes of that many ranks"},
 

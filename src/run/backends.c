@@ -4,7 +4,6 @@
 #include "backend/module.h"
 
 #include <dlfcn.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -50,10 +49,13 @@ static void *open_library(char *why, size_t n)
     static void *library;
     char folder[PATH_BYTES];
     char path[PATH_BYTES + 64];
-    if (library != NULL || !own_folder(folder, sizeof folder)) {
+    if (library != NULL) {
         return library;
     }
     (void)snprintf(why, n, "this build has no CUDA module");
+    if (!own_folder(folder, sizeof folder)) {
+        return NULL;
+    }
     for (size_t i = 0; i < sizeof places / sizeof places[0] && library == NULL; i++) {
         (void)snprintf(path, sizeof path, places[i], folder);
         if (access(path, R_OK) == 0) {

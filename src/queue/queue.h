@@ -14,17 +14,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { QR_JOB_VERSION = 1, QR_JOB_BYTES = 128, QR_NO_SLOT = -1 };
+enum { QR_JOB_VERSION = 1, QR_JOB_BYTES = 128, QR_NO_SLOT = -1, QR_BOARD_BYTES = 4096 };
 
 /* What a job asks for; the payload's layout stands beside each kind in io/io.h. */
 typedef enum qr_job_kind {
     QR_JOB_NONE = 0,
-    QR_JOB_OPEN,     /* make the results directory and its files; flags 1: precision is fast */
-    QR_JOB_SERIES,   /* rows for series.h5 */
-    QR_JOB_SNAPSHOT, /* one block of votes of one snapshot */
-    QR_JOB_TEXT,     /* text to append to, or to replace, a file of the results directory */
-    QR_JOB_FLUSH,    /* make everything before it durable and readable */
-    QR_JOB_FINISH    /* nothing more will come from this producer */
+    QR_JOB_OPEN,      /* make the results directory and its files; flags 1: precision is fast */
+    QR_JOB_SERIES,    /* rows for series.h5 */
+    QR_JOB_SNAPSHOT,  /* one block of votes of one snapshot */
+    QR_JOB_TEXT,      /* text to append to, or to replace, a file of the results directory */
+    QR_JOB_FLUSH,     /* make everything before it durable and readable */
+    QR_JOB_FINISH,    /* nothing more will come from this producer */
+    QR_JOB_CUT_BEGIN, /* checkpoints: io/checkpoint.h */
+    QR_JOB_CUT_PAGE,
+    QR_JOB_CUT_COMMIT,
+    QR_JOB_CUT_ABANDON,
+    QR_JOB_CUT_DRAIN
 } qr_job_kind;
 
 typedef struct qr_job_id {
@@ -100,15 +105,23 @@ qr_status qr_queue_collect(qr_queue *queue);
 /* Waits until every submitted job has been acknowledged. */
 qr_status qr_queue_drain(qr_queue *queue, double timeout_s);
 
+/* What the consumer posted last: a copy that is whole, of the bytes given then; the rest of [bytes] is zeros. Never
+ * waits for the consumer; false when nothing has been posted yet, or it is just being replaced (look again later). */
+bool qr_queue_read_board(const qr_queue *queue, void *out, size_t bytes);
+
 /* --- consumer's side (one thread) --- */
+
+/* Replaces what stands on the board, at most QR_BOARD_BYTES: how far the consumer is with work that outlives the jobs
+ * that asked for it. */
+void qr_queue_post(qr_queue *queue, const void *data, size_t bytes);
 
 /* Copies the oldest waiting job that has yet to be carried out; false when there is none. The payload may be read until
  * it is acknowledged. Jobs that were carried out before are acknowledged with QR_OK (from the first failed one on, with
  * that failure), malformed ones with QR_INTERNAL; neither is seen by the caller. */
 bool qr_queue_next(qr_queue *queue, qr_job *job);
 
-/* Acknowledges the job last taken, with its outcome; message is used when status is not QR_OK, and is kept for the
- * first failure only. */
+/* Acknowledges a job that was taken, with its outcome; jobs may be acknowledged in any order; message is used when
+ * status is not QR_OK, and is kept for the first failure only. */
 void qr_queue_acknowledge(qr_queue *queue, const qr_job *job, qr_status status, const char *message);
 
 /* To be called at least once a second while alive; the other side watches it move. */

@@ -1,0 +1,49 @@
+/* What the disks hold: the generations that a restart may take, read from the directories alone. */
+#ifndef QR_IO_RECOVERY_H
+#define QR_IO_RECOVERY_H
+
+#include "io/manifest.h"
+
+/* One generation with a valid manifest, in one directory. */
+typedef struct qr_found {
+    int directory; /* index into the directories looked through: the faster tier has the lower one */
+    qr_manifest *manifest;
+} qr_found;
+
+typedef struct qr_recovery {
+    int n_directories;
+    char **directories;
+    size_t n;
+    qr_found *found;       /* newest generation first, then faster tiers first */
+    int64_t highest;       /* generation number in any name, valid or not; 0: none */
+    size_t n_damaged;      /* manifests that cannot be trusted */
+    char *damaged_message; /* why the first of them cannot; NULL: none */
+} qr_recovery;
+
+/* Looks through the directories; a missing one holds nothing. Damaged manifests are counted and left out. */
+qr_status qr_recovery_scan(const char *const *directories, int n_directories, qr_recovery **out);
+void qr_recovery_destroy(qr_recovery *recovery);
+
+/* The copies of one server's share of one generation that are here: own and replica, of each directory, those marked
+ * bad last. Opened when first needed. */
+typedef struct qr_share qr_share;
+
+/* QR_DATA when no copy can be opened. */
+qr_status qr_share_open(const qr_recovery *recovery, int64_t generation, int server, qr_share **out);
+void qr_share_close(qr_share *share);
+const qr_page_record *qr_share_pages(const qr_share *share, size_t *n);
+
+/* Page i from the first copy that has it whole. Copies found damaged are marked on disk and warned of once each;
+ * QR_DATA when no copy is left. Threads may call this side by side. */
+qr_status qr_share_read_page(qr_share *share, size_t i, qr_page_scratch *scratch, void *raw);
+
+/* Prints every generation: step, size, ratio, tiers, replicas, and whether each verifies, page by page; with repair,
+ * damaged or missing copies are made again from good ones. QR_USAGE when there is none, QR_DATA when a generation is
+ * beyond use or, without repair, a copy is damaged. */
+qr_status qr_recovery_report(const char *const *directories, int n_directories, bool repair);
+
+/* Removes what killed writers left: temporary files, and shares of generations without a manifest that no manifest's
+ * pages lie in. For a run that restarts, or begins, before its first cut; by one server a directory. */
+qr_status qr_recovery_clean(const char *directory);
+
+#endif

@@ -63,6 +63,7 @@ typedef struct qr_part {
     int64_t view;
     const int64_t *row; /* lists: [count + 1] */
     const uint32_t *neighbour;
+    const uint16_t *colour; /* lists that are swept: [count]; NULL: lattice says the colours */
     uint8_t *packed[2];                       /* the same buffer twice for sweeps */
     uint64_t *plane[2][QR_DEVICE_MAX_PLANES]; /* likewise */
     const uint64_t *frozen;                   /* a bit per own agent, or NULL */

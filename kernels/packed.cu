@@ -31,7 +31,7 @@ static __global__ void __launch_bounds__(QR_PACKED_THREADS)
             bool mine = index < part.count;
             uint32_t vote = position < part.view ? qr_packed_vote(votes, part.packing, position) : 0;
             bool moves = mine && (shared.planes.active[i / QR_DEVICE_GROUP] >> (i % QR_DEVICE_GROUP) & 1u) != 0;
-            if (moves && (KIND != QR_KIND_POTTS || qr_lattice_colour_of(&part.lattice, part.first + index) == colour)) {
+            if (moves && (KIND != QR_KIND_POTTS || qr_has_turn(&part, index, colour))) {
                 vote = qr_next_vote<KIND>(&part, &shared, before, votes, index, vote, i / QR_DEVICE_GROUP,
                                           (uint32_t)(i % QR_DEVICE_GROUP), step);
             }

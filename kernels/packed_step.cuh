@@ -88,7 +88,7 @@ static __device__ __forceinline__ uint32_t qr_next_vote(const qr_part *part, con
     } else {
         qr_look(part, votes, index, near, &view);
     }
-    if (view.degree <= 0) {
+    if (KIND != QR_KIND_POTTS && view.degree <= 0) { /* a lone spin is as warm as the others */
         return view.own;
     }
     if (KIND == QR_KIND_VOTER && rule->choice_planes > 0) {

@@ -233,7 +233,7 @@ static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packe
             uint32_t vote = *kept != ~0u ? *kept : mine ? qr_packed_vote(votes, part->packing, position) : 0;
             bool moves = mine && (shared->planes.active[i / QR_DEVICE_GROUP] >> (i % QR_DEVICE_GROUP) & 1u) != 0;
             if (moves &&
-                (KIND != QR_KIND_POTTS || qr_lattice_colour_of(&part->lattice, part->first + index) == colour)) {
+                (KIND != QR_KIND_POTTS || qr_has_turn(part, index, colour))) {
                 vote = qr_next_vote<KIND>(part, shared, before, votes, index, vote, i / QR_DEVICE_GROUP,
                                           (uint32_t)(i % QR_DEVICE_GROUP), step);
             }

@@ -19,6 +19,15 @@ static __device__ __forceinline__ bool qr_is_inside(const qr_lattice *lattice, i
     return inside && (lattice->periodic || (z > 0 && z + 1 < lattice->size[2]));
 }
 
+/* True for an own agent whose turn it is in a sweep. */
+static __device__ __forceinline__ bool qr_has_turn(const qr_part *part, int64_t index, int colour)
+{
+    if (part->colour != 0) {
+        return part->colour[index] == colour;
+    }
+    return qr_lattice_colour_of(&part->lattice, part->first + index) == colour;
+}
+
 /* What an agent sees. near: room for the votes of an agent at a border. */
 static __device__ __forceinline__ void qr_look(const qr_part *part, const uint8_t *votes, int64_t index, uint8_t *near,
                                                qr_view *view)

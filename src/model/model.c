@@ -23,6 +23,10 @@ void qr_model_print_all(FILE *out)
         (void)fprintf(out, "%s\n  %s\n", rules[i].name, rules[i].summary);
         (void)fprintf(out, "  parameters: %s%s\n", rules[i].parameters[0] != '\0' ? rules[i].parameters : "none",
                       i == QR_RULE_POTTS ? "" : "; run.activation, noise, zealots");
+        if (i == QR_RULE_POTTS) {
+            (void)fprintf(out, "  networks:   all but complete and directed ones; a step is a sweep over all agents, "
+                               "neighbours one after the other\n");
+        }
         (void)fprintf(out, "  reference:  %s\n", rules[i].reference);
     }
 }
@@ -139,15 +143,24 @@ qr_status qr_model_check(const qr_deck *deck, qr_rule_kind *out)
                 return qr_deck_complain(deck, "model.zealots", "potts has no zealots");
             }
         }
-        if (deck->network.kind != QR_NETWORK_RING && deck->network.kind != QR_NETWORK_LATTICE2D &&
-            deck->network.kind != QR_NETWORK_LATTICE3D) {
+        if (deck->network.kind == QR_NETWORK_COMPLETE) {
             return qr_deck_complain(deck, "network.kind",
-                                    "potts sweeps independent colours, which rings and lattices have; "
-                                    "use ring, lattice2d or lattice3d");
+                                    "potts moves agents together only where none sees another; on a complete network "
+                                    "they would move one by one; use any other kind");
+        }
+        if (deck->network.kind == QR_NETWORK_EDGE_LIST && deck->network.directed) {
+            return qr_deck_complain(deck, "network.directed",
+                                    "potts has an energy for each pair of neighbours, so both must see each other; "
+                                    "set it to false");
         }
     }
     *out = kind;
     return QR_OK;
+}
+
+bool qr_model_sweeps(const qr_deck *deck)
+{
+    return strcmp(deck->model.rule, rules[QR_RULE_POTTS].name) == 0;
 }
 
 int64_t qr_model_weight_count(const qr_deck *deck)

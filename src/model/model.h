@@ -59,6 +59,9 @@ const qr_rule_info *qr_rule_info_of(qr_rule_kind kind);
  * that can be checked without the network is checked here; the number of agents too, where agents.count is known. */
 qr_status qr_model_check(const qr_deck *deck, qr_rule_kind *out);
 
+/* True when agents move colour by colour: the network must have colours before there is a backend. */
+bool qr_model_sweeps(const qr_deck *deck);
+
 /* Number of float32 in a neural model's weights: W1, b1, W2, b2, Wv, bv one after another. 0 for other rules. */
 int64_t qr_model_weight_count(const qr_deck *deck);
 

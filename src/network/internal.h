@@ -41,6 +41,9 @@ qr_status qr_generate_small_world(const qr_network_spec *spec, int n_parts, int 
 qr_status qr_generate_scale_free(const qr_network_spec *spec, int n_parts, int part, const qr_edge_exchange *exchange,
                                  qr_arcs *arcs);
 
+/* qr_network_set_colours of a network of lists, with at most `most` colours, 1 .. QR_MAX_COLOURS. Collective. */
+qr_status qr_colour_lists(qr_network *network, const qr_edge_exchange *exchange, int64_t most);
+
 /* False when no method here makes a random regular graph of this size in sensible time. */
 bool qr_regular_is_feasible(int64_t n_agents, int64_t degree);
 

@@ -91,6 +91,7 @@ void qr_network_destroy(qr_network *network)
     free(network->halo.peers);
     free(network->rows.row);
     free(network->rows.neighbour);
+    free(network->colour);
     free(network);
 }
 

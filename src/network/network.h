@@ -37,7 +37,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { QR_MAX_LATTICE_DEGREE = 26 };
+enum { QR_MAX_LATTICE_DEGREE = 26, QR_MAX_COLOURS = UINT16_MAX };
 
 typedef struct qr_edge {
     int64_t from;
@@ -105,7 +105,7 @@ typedef struct qr_halo {
     qr_halo_peer *peers; /* ascending peer */
 } qr_halo;
 
-/* One part's share of the network. Owns rows and halo. */
+/* One part's share of the network. Owns rows, halo and colours. */
 typedef struct qr_network {
     qr_network_spec spec;
     int n_parts;
@@ -115,6 +115,8 @@ typedef struct qr_network {
     int64_t view;   /* length of the view: before + own.count + after */
     qr_rows rows;   /* NULL pointers for complete networks, rings and lattices */
     qr_halo halo;
+    int32_t n_colours;     /* lists: colours of the whole network; 0 until qr_network_set_colours */
+    uint16_t *colour;      /* [own.count] likewise, else NULL */
     int64_t max_degree;    /* over own agents */
     int64_t own_edge_ends; /* sum of own agents' degrees */
 } qr_network;
@@ -140,6 +142,20 @@ qr_status qr_network_build(const qr_network_spec *spec, int n_parts, int part, c
  * present for undirected graphs; sorted here, duplicates and self loops dropped. `edges` is taken over and freed. */
 qr_status qr_network_from_edges(const qr_network_spec *spec, int n_parts, int part, qr_edge *edges, int64_t n_edges,
                                 const qr_edge_exchange *exchange, qr_network **out);
+
+/* Independent colours for sequential sweeps: no two neighbours share one, so that the agents of a colour can move at
+ * once as if they moved one after the other. Sets n_colours and colour of networks of lists; rings and lattices have
+ * theirs by arithmetic (qr_lattice_colour), whether this was called or not. On lists, agents in the order of a hash of
+ * (network.seed, agent) take the smallest colour that no neighbour before them has: the same for any number of parts,
+ * and never more colours than the largest degree plus one. Collective over parts for lists; exchange may be NULL when
+ * n_parts is 1. QR_RESOURCE beyond QR_MAX_COLOURS. Complete and directed networks have no colours. */
+qr_status qr_network_set_colours(qr_network *network, const qr_edge_exchange *exchange);
+
+/* Turns of a sweep over this network, by arithmetic or as they were set; 0: it has no colours. */
+int qr_network_colours(const qr_network *network);
+
+/* Bytes that the colours of n_own agents take. */
+int64_t qr_network_colour_bytes(const qr_network_spec *spec, int64_t n_own);
 
 void qr_network_destroy(qr_network *network);
 

@@ -14,7 +14,8 @@ typedef enum qr_graph_stream {
     QR_STREAM_DEGREE,
     QR_STREAM_TARGET,
     QR_STREAM_COIN,
-    QR_STREAM_ATTACH
+    QR_STREAM_ATTACH,
+    QR_STREAM_COLOUR
 } qr_graph_stream;
 
 /* 64 random bits. */

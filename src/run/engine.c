@@ -54,7 +54,7 @@ static void advance(loop *l, int64_t step)
 {
     qr_simulation *simulation = l->simulation;
     const qr_model *model = simulation->model;
-    int n_colours = model->sweeps ? qr_lattice_colours(&simulation->spec) : 1;
+    int n_colours = model->sweeps ? qr_network_colours(simulation->network) : 1;
     qr_tally before = simulation->tally;
     double at = qr_now_s();
     for (int colour = 0; colour < n_colours; colour++) {

@@ -31,6 +31,7 @@ int64_t qr_estimate_part_bytes(const qr_simulation *simulation, const qr_model *
     qr_queue_shape shape = {.n_slots = (int32_t)simulation->deck->io.slots,
                             .slot_bytes = simulation->deck->io.slot_size};
     return ops->bytes_estimate(model, spec, n_own, view_estimate(spec, n_own)) +
+           (model->sweeps ? qr_network_colour_bytes(spec, n_own) : 0) +
            qr_network_bytes_estimate(spec, simulation->comm->n_parts) + (int64_t)qr_queue_bytes(&shape);
 }
 

@@ -40,6 +40,10 @@ void qr_report_start(const qr_simulation *simulation)
                 (long long)facts->degree_sum, (long long)facts->components, facts->components == 1 ? "" : "s",
                 (long long)facts->self_loops, (long long)facts->duplicates);
     }
+    if (simulation->model->sweeps) {
+        qr_info("a step is a sweep in %d turns, no neighbours in the same one",
+                qr_network_colours(simulation->network));
+    }
 #ifndef NDEBUG
     qr_warning("this is a debug build: correct, but many times slower than a release build");
 #endif
@@ -193,6 +197,9 @@ static json_t *network_json(const qr_simulation *simulation)
         if (counted[i].value >= 0) {
             (void)json_object_set_new(network, counted[i].name, json_integer(counted[i].value));
         }
+    }
+    if (simulation->model->sweeps) {
+        (void)json_object_set_new(network, "colours", json_integer(qr_network_colours(simulation->network)));
     }
     return network;
 }

@@ -132,6 +132,9 @@ static qr_status build_network(qr_simulation *simulation)
         } else {
             status = qr_network_build(&simulation->spec, comm->n_parts, comm->me.part, &exchange, &simulation->network);
         }
+        if (status == QR_OK && qr_model_sweeps(simulation->deck)) {
+            status = qr_network_set_colours(simulation->network, &exchange);
+        }
         /* A part that failed half-way leaves the others waiting for its edges: they would never hear of it. */
         if (!qr_comm_meet(comm->compute, status == QR_OK ? -1.0 : ABORT_AFTER_S)) {
             simulation->must_abort = true;

@@ -169,7 +169,7 @@ static void draw_rule(uint64_t *state, qr_rule_kind rule, drawn_case *drawn, int
 void case_draw(uint64_t *state, qr_rule_kind rule, qr_network_kind kind, drawn_case *out)
 {
     static const qr_network_kind coloured[] = {QR_NETWORK_RING, QR_NETWORK_LATTICE2D, QR_NETWORK_LATTICE3D};
-    if (rule == QR_RULE_POTTS && !qr_network_is_lattice(kind)) {
+    if (rule == QR_RULE_POTTS && kind == QR_NETWORK_COMPLETE) {
         kind = coloured[case_pick(state, 0, 2)];
     }
     memset(out, 0, sizeof *out);

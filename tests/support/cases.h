@@ -15,7 +15,8 @@ typedef struct drawn_case {
 /* A number in low .. high. */
 int64_t case_pick(uint64_t *state, int64_t low, int64_t high);
 
-/* Draws a deck of that rule on that kind of network (potts: on a lattice or ring, whatever was asked for). */
+/* Draws a deck of that rule on that kind of network (potts: on a lattice or ring instead of a complete
+ * one). */
 void case_draw(uint64_t *state, qr_rule_kind rule, qr_network_kind kind, drawn_case *out);
 
 void case_clear(drawn_case *drawn);

@@ -48,6 +48,9 @@ static qr_status build_networks(crowd *c, const crowd_setup *setup)
     if (parts_build(&c->spec, c->n_parts, listed ? setup->arcs : NULL, setup->n_arcs, c->network) != 0) {
         return qr_error(QR_INTERNAL, "the network could not be built");
     }
+    if (qr_model_sweeps(c->deck) && parts_colour(c->n_parts, QR_MAX_COLOURS, c->network) != 0) {
+        return qr_error(QR_INTERNAL, "the network could not be coloured");
+    }
     return QR_OK;
 }
 
@@ -213,7 +216,7 @@ static void exchange_halos(crowd *c)
 
 void crowd_step(crowd *c, int64_t n)
 {
-    int n_colours = c->model->sweeps ? qr_lattice_colours(&c->spec) : 1;
+    int n_colours = c->model->sweeps ? qr_network_colours(c->network[0]) : 1;
     for (int64_t i = 0; i < n; i++) {
         qr_tally before = c->tally;
         c->step++;

@@ -4,6 +4,7 @@
 
 #include "base/permutation.h"
 #include "base/status.h"
+#include "network/internal.h"
 #include "network/network.h"
 
 #include <pthread.h>
@@ -26,6 +27,7 @@ typedef struct parts_member {
     const qr_network_spec *spec;
     qr_edge *edges; /* when given, the network is built from them */
     int64_t n_edges;
+    int64_t most_colours; /* when not 0, the network is there already and gets its colours */
     qr_status status;
     qr_network *network;
     char message[512];
@@ -67,7 +69,11 @@ static inline void *parts_run(void *argument)
     parts_member *member = argument;
     const qr_edge_exchange exchange = {.context = member, .exchange = parts_exchange};
     const int n = member->shared->n_parts;
-    if (member->edges != NULL) {
+    if (member->most_colours == QR_MAX_COLOURS) {
+        member->status = qr_network_set_colours(member->network, &exchange);
+    } else if (member->most_colours > 0) {
+        member->status = qr_colour_lists(member->network, &exchange, member->most_colours);
+    } else if (member->edges != NULL) {
         member->status = qr_network_from_edges(member->spec, n, member->part, member->edges, member->n_edges, &exchange,
                                                &member->network);
     } else {
@@ -77,14 +83,49 @@ static inline void *parts_run(void *argument)
     return NULL;
 }
 
+/* A thread for each member, all at once. Returns how many failed, and prints why. */
+static inline int parts_work(parts_shared *shared, parts_member *members, int n_parts)
+{
+    pthread_t threads[MAX_PARTS];
+    pthread_barrier_init(&shared->barrier, NULL, (unsigned)n_parts);
+    if (n_parts == 1) {
+        parts_run(&members[0]);
+    } else {
+        for (int p = 0; p < n_parts; p++) {
+            pthread_create(&threads[p], NULL, parts_run, &members[p]);
+        }
+        for (int p = 0; p < n_parts; p++) {
+            pthread_join(threads[p], NULL);
+        }
+    }
+    pthread_barrier_destroy(&shared->barrier);
+    int failures = 0;
+    for (int p = 0; p < n_parts; p++) {
+        if (members[p].status != QR_OK) {
+            printf("part %d of %d: %s\n", p, n_parts, members[p].message);
+            failures++;
+        }
+    }
+    return failures;
+}
+
+/* Gives all parts their colours, at most so many. Returns 0, or prints why not. */
+static inline int parts_colour(int n_parts, int64_t most, qr_network **networks)
+{
+    parts_shared shared = {.n_parts = n_parts};
+    parts_member members[MAX_PARTS];
+    for (int p = 0; p < n_parts; p++) {
+        members[p] = (parts_member){.shared = &shared, .part = p, .network = networks[p], .most_colours = most};
+    }
+    return parts_work(&shared, members, n_parts);
+}
+
 /* Builds all parts; arcs may be NULL, or hold every arc of the graph in any order. Returns 0, or prints why not. */
 static inline int parts_build(const qr_network_spec *spec, int n_parts, const qr_edge *arcs, int64_t n_arcs,
                               qr_network **out)
 {
     parts_shared shared = {.n_parts = n_parts};
     parts_member members[MAX_PARTS];
-    pthread_t threads[MAX_PARTS];
-    pthread_barrier_init(&shared.barrier, NULL, (unsigned)n_parts);
     for (int p = 0; p < n_parts; p++) {
         members[p] = (parts_member){.shared = &shared, .part = p, .spec = spec};
         if (arcs != NULL) {
@@ -96,24 +137,9 @@ static inline int parts_build(const qr_network_spec *spec, int n_parts, const qr
             }
         }
     }
-    if (n_parts == 1) {
-        parts_run(&members[0]);
-    } else {
-        for (int p = 0; p < n_parts; p++) {
-            pthread_create(&threads[p], NULL, parts_run, &members[p]);
-        }
-        for (int p = 0; p < n_parts; p++) {
-            pthread_join(threads[p], NULL);
-        }
-    }
-    pthread_barrier_destroy(&shared.barrier);
-    int failures = 0;
+    const int failures = parts_work(&shared, members, n_parts);
     for (int p = 0; p < n_parts; p++) {
         out[p] = members[p].network;
-        if (members[p].status != QR_OK) {
-            printf("part %d of %d: %s\n", p, n_parts, members[p].message);
-            failures++;
-        }
     }
     return failures;
 }

@@ -1,5 +1,7 @@
 #include "plain.h"
 
+#include "network/random.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -194,6 +196,53 @@ static int64_t lattice_neighbours(const qr_network_spec *spec, int64_t agent, in
     return n;
 }
 
+typedef struct plain_priority {
+    uint64_t hash;
+    int64_t agent;
+} plain_priority;
+
+static int by_priority(const void *a, const void *b)
+{
+    const plain_priority *left = a;
+    const plain_priority *right = b;
+    if (left->hash != right->hash) {
+        return left->hash < right->hash ? -1 : 1;
+    }
+    return left->agent < right->agent ? -1 : 1;
+}
+
+static void colour_graph(uint64_t seed, plain_graph *graph)
+{
+    size_t n = (size_t)graph->n_agents;
+    plain_priority *order = malloc(n * sizeof *order);
+    bool *used = malloc((n + 1) * sizeof *used);
+    graph->colour = malloc(n * sizeof *graph->colour);
+    if (order == NULL || used == NULL || graph->colour == NULL) {
+        abort();
+    }
+    for (size_t i = 0; i < n; i++) {
+        order[i] = (plain_priority){qr_graph_draw(seed, QR_STREAM_COLOUR, (int64_t)i, 0) / 2, (int64_t)i};
+        graph->colour[i] = -1;
+    }
+    qsort(order, n, sizeof *order, by_priority);
+    for (size_t i = 0; i < n; i++) {
+        int64_t agent = order[i].agent;
+        memset(used, 0, (n + 1) * sizeof *used);
+        for (int64_t j = graph->row[agent]; j < graph->row[agent + 1]; j++) {
+            int theirs = graph->colour[graph->neighbour[j]];
+            used[theirs < 0 ? (int64_t)n : theirs] = true;
+        }
+        int colour = 0;
+        while (used[colour]) {
+            colour++;
+        }
+        graph->colour[agent] = colour;
+        graph->n_colours = colour + 1 > graph->n_colours ? colour + 1 : graph->n_colours;
+    }
+    free(order);
+    free(used);
+}
+
 plain_graph plain_graph_of(const crowd *c)
 {
     const qr_network *network = c->network[0];
@@ -222,6 +271,9 @@ plain_graph plain_graph_of(const crowd *c)
         }
         graph.row[i + 1] = graph.row[i] + degree;
     }
+    if (!lattice && c->model->sweeps) {
+        colour_graph(c->spec.seed, &graph);
+    }
     return graph;
 }
 
@@ -229,6 +281,7 @@ void plain_graph_clear(plain_graph *graph)
 {
     free(graph->row);
     free(graph->neighbour);
+    free(graph->colour);
     *graph = (plain_graph){0};
 }
 
@@ -395,7 +448,7 @@ static uint8_t step_agent(const qr_model *model, const plain_graph *graph, const
         room->scores[i] = 0;
         return (uint8_t)plain_draw_below(&noise, rule->n_options);
     }
-    if (is_neural || degree == 0) {
+    if (is_neural || (degree == 0 && model->kind != QR_RULE_POTTS)) {
         return (uint8_t)vote;
     }
     if (rule->choice_planes > 0) {
@@ -420,11 +473,12 @@ void plain_step(const qr_model *model, const qr_network_spec *spec, const plain_
     for (uint32_t k = 0; k < model->rule.n_options; k++) {
         global[k] = (float)tally->votes[k] / (float)graph->n_agents;
     }
-    int n_colours = model->sweeps ? qr_lattice_colours(spec) : 1;
+    int n_colours = !model->sweeps ? 1 : graph->colour != NULL ? graph->n_colours : qr_lattice_colours(spec);
     bool from_planes = is_plane_potts(model, spec);
     for (int colour = 0; colour < n_colours; colour++) {
         for (int64_t i = 0; i < graph->n_agents; i++) {
-            bool mine = !model->sweeps || qr_lattice_colour(spec, i) == colour;
+            int turn = !model->sweeps ? 0 : graph->colour != NULL ? graph->colour[i] : qr_lattice_colour(spec, i);
+            bool mine = turn == colour;
             bool zealot = (frozen[i / 64] >> (i % 64) & 1u) != 0;
             room.next[i] = votes[i];
             if (mine && from_planes) {

@@ -29,9 +29,11 @@ typedef struct plain_graph {
     bool complete;
     int64_t *row;       /* [n_agents + 1] */
     int64_t *neighbour; /* [row[n_agents]] agents, in the network's order */
+    int n_colours;      /* networks of lists: turns of a sweep, ... */
+    int *colour;        /* [n_agents] ... and who moves in which */
 } plain_graph;
 
-/* c has one part. */
+/* c has one part. Colours: agents in the order of their hashes, each taking the smallest that is free. */
 plain_graph plain_graph_of(const crowd *c);
 void plain_graph_clear(plain_graph *graph);
 

@@ -105,6 +105,12 @@ static survey survey_group(const qr_backend *backend, int64_t begin, int64_t end
     if (backend->n_offsets == 0 && !backend->model->sweeps) {
         return found;
     }
+    if (backend->model->sweeps && network->colour != NULL) {
+        for (int64_t i = begin; i < end; i++) {
+            found.turn |= (uint64_t)(network->colour[i] == colour) << (i - begin);
+        }
+        return found;
+    }
     for (int64_t i = begin; i < end;) {
         int64_t run = qr_cpu_interior_run(backend, i, end - i);
         int64_t n = run > 0 ? run : 1;
@@ -130,6 +136,10 @@ static inline __attribute__((always_inline)) void update_group(qr_backend *backe
     const qr_model *model = backend->model;
     const qr_rule *rule = &model->rule;
     const qr_network *network = backend->network;
+    const survey found = survey_group(backend, begin, end, colour);
+    if (found.turn == 0) {
+        return;
+    }
     const uint8_t *votes = backend->bytes[backend->current];
     uint8_t *next = backend->bytes[model->sweeps ? backend->current : 1 - backend->current] + network->before;
     uint64_t group = (uint64_t)(network->own.first + begin) / 64;
@@ -138,7 +148,6 @@ static inline __attribute__((always_inline)) void update_group(qr_backend *backe
     uint64_t frozen = backend->frozen != NULL ? backend->frozen[begin / 64] : 0;
     uint64_t choice[QR_RULE_MAX_CHOICE_PLANES];
     qr_cpu_draw_choice_planes(rule, group, step, choice);
-    survey found = survey_group(backend, begin, end, colour);
     for (int64_t i = begin; i < end; i++) {
         unsigned bit = (unsigned)(i - begin);
         int64_t agent = network->own.first + i;
@@ -151,7 +160,7 @@ static inline __attribute__((always_inline)) void update_group(qr_backend *backe
             qr_cpu_view(backend, votes, i, before->votes, (found.interior >> bit & 1u) != 0, scratch, &view);
             if (noisy >> bit & 1u) {
                 own = (uint8_t)qr_noise_option(rule, agent, step);
-            } else if (view.degree > 0) {
+            } else if (view.degree > 0 || model->kind == QR_RULE_POTTS) { /* a lone spin is as warm as the others */
                 if (rule->choice_planes > 0) {
                     own = (uint8_t)chosen_vote(&view, choice, rule->choice_planes, bit);
                 } else {
@@ -217,6 +226,9 @@ void qr_cpu_bytes_block(qr_backend *backend, qr_cpu_range block, int64_t step, i
     case QR_RULE_BEST_OF_N: best_of_n_block(backend, block, step, colour, before, scratch); break;
     case QR_RULE_NEURAL:
     case QR_N_RULES: break;
+    }
+    if (backend->model->sweeps && colour + 1 < backend->n_colours) {
+        return;
     }
     const qr_network *network = backend->network;
     int buffer = backend->model->sweeps ? backend->current : 1 - backend->current;

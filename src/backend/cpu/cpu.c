@@ -155,7 +155,13 @@ static qr_status cpu_create(const qr_backend_setup *setup, qr_backend **out)
     }
     backend->n_offsets = qr_lattice_offsets(&setup->network->spec, backend->offsets);
     backend->lattice = qr_lattice_of(&setup->network->spec);
-    status = allocate_votes(backend);
+    backend->n_colours = qr_network_colours(setup->network);
+    if (setup->model->sweeps && backend->n_colours == 0) {
+        status = qr_error(QR_INTERNAL, "a sweep over a network without colours");
+    }
+    if (status == QR_OK) {
+        status = allocate_votes(backend);
+    }
     if (status == QR_OK) {
         status = allocate_scratch(backend);
     }

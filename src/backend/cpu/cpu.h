@@ -39,6 +39,7 @@ struct qr_backend {
     int n_offsets;        /* 0: no lattice, or too many neighbours for this table */
     qr_lattice_offset offsets[QR_LATTICE_MAX_OFFSETS];
     qr_lattice lattice;      /* of bit planes that are swept by colours */
+    int n_colours;           /* of a sweep */
     qr_cpu_scratch *scratch; /* [threads] */
     char description[128];
 };

@@ -85,6 +85,10 @@ static qr_status upload_network(qr_backend *backend)
         status = qr_cuda_upload(backend, network->rows.neighbour, network->rows.row[network->own.count],
                                 sizeof(uint32_t), "neighbour lists", (void **)&part->neighbour);
     }
+    if (status == QR_OK && part->sweeps) {
+        status = qr_cuda_upload(backend, network->colour, network->own.count, sizeof(uint16_t), "colours",
+                                (void **)&part->colour);
+    }
     return status;
 }
 
@@ -257,6 +261,10 @@ qr_status qr_cuda_make_part(qr_backend *backend, const uint8_t *file_votes)
     part->packing = packing_for(model->rule.n_options);
     part->n_planes = planes ? n_planes : 0;
     part->lattice = qr_lattice_of(&network->spec);
+    part->lattice.n_colours = qr_network_colours(network); /* of lists, too, whose colours lie in part->colour */
+    if (model->sweeps && part->lattice.n_colours == 0) {
+        return qr_error(QR_INTERNAL, "a sweep over a network without colours");
+    }
     part->first = network->own.first;
     part->count = network->own.count;
     part->before = network->before;

@@ -1,6 +1,6 @@
 /* Ising and Potts models on the square lattice: magnetisation and energy below the transition, order just below it,
- * disorder just above it. Onsager 1944; Yang 1952; Wu 1982. Temperatures are those of energy -sum delta(s_i, s_j): for
- * K = 2 half of the +-1 convention's. */
+ * disorder just above it. Onsager 1944; Yang 1952; Wu 1982. On a small network, all states one by one. Temperatures are
+ * those of energy -sum delta(s_i, s_j): for K = 2 half of the +-1 convention's. */
 #include "crowd.h"
 #include "statistics.h"
 
@@ -150,10 +150,119 @@ static void order_decays_just_above_the_transition(void **state)
     }
 }
 
+/* A small network without any order: two triangles, a hub, a tail, and agent 9 on its own. */
+enum { SPINS = 10, PAIRS = 13, SEEN = 3 };
+
+static const int pairs[PAIRS][2] = {{0, 1}, {1, 2}, {2, 0}, {3, 4}, {4, 5}, {5, 3}, {6, 0},
+                                    {6, 1}, {6, 3}, {6, 4}, {6, 7}, {7, 8}, {2, 5}};
+
+/* What is measured: agreeing pairs, their square, whether the tail's end votes like agent 2. */
+static void observe(const uint8_t *votes, double *seen)
+{
+    double agree = 0.0;
+    for (int i = 0; i < PAIRS; i++) {
+        agree += votes[pairs[i][0]] == votes[pairs[i][1]] ? 1.0 : 0.0;
+    }
+    seen[0] = agree;
+    seen[1] = agree * agree;
+    seen[2] = votes[8] == votes[2] ? 1.0 : 0.0;
+}
+
+/* Boltzmann's distribution, state by state. */
+static void enumerate(int options, double temperature, double *expected)
+{
+    int64_t states = 1;
+    double sum = 0.0;
+    for (int i = 0; i < SPINS; i++) {
+        states *= options;
+    }
+    for (int s = 0; s < SEEN; s++) {
+        expected[s] = 0.0;
+    }
+    for (int64_t state = 0; state < states; state++) {
+        uint8_t votes[SPINS];
+        int64_t rest = state;
+        for (int i = 0; i < SPINS; i++) {
+            votes[i] = (uint8_t)(rest % options);
+            rest /= options;
+        }
+        double seen[SEEN];
+        observe(votes, seen);
+        double weight = exp(seen[0] / temperature);
+        sum += weight;
+        for (int s = 0; s < SEEN; s++) {
+            expected[s] += weight * seen[s];
+        }
+    }
+    for (int s = 0; s < SEEN; s++) {
+        expected[s] /= sum;
+    }
+}
+
+static crowd *open_small(int seed, int options, double temperature, const char *dynamics)
+{
+    qr_edge arcs[2 * PAIRS];
+    char text[512];
+    for (int i = 0; i < PAIRS; i++) {
+        arcs[2 * i] = (qr_edge){pairs[i][0], pairs[i][1]};
+        arcs[2 * i + 1] = (qr_edge){pairs[i][1], pairs[i][0]};
+    }
+    (void)snprintf(text, sizeof text,
+                   "run: {seed: %d}\noutput: {directory: none}\nnetwork: {kind: edge_list, file: none.txt}\n"
+                   "agents: {options: %d}\nmodel: {rule: potts, temperature: %.17g, dynamics: %s}\n",
+                   seed, options, temperature, dynamics);
+    crowd_setup setup = {.deck_text = text, .arcs = arcs, .n_arcs = 2 * (int64_t)PAIRS, .n_agents = SPINS};
+    crowd *c = NULL;
+    if (crowd_open(&setup, &c) != QR_OK) {
+        fail_msg("%s", qr_error_message());
+    }
+    return c;
+}
+
+static void small_networks_have_boltzmanns_distribution(void **state)
+{
+    (void)state;
+    static const char *const dynamics[] = {"heat_bath", "metropolis"};
+    static const char *const what[SEEN] = {"agreeing pairs", "their square", "far agents that agree"};
+    for (int options = 2; options <= 3; options++) {
+        for (int d = 0; d < 2; d++) {
+            double t = options == 2 ? 1.3 : 0.9;
+            double expected[SEEN];
+            enumerate(options, t, expected);
+            crowd *c = open_small(130 + 2 * options + d, options, t, dynamics[d]);
+            block_mean measured[SEEN];
+            sample_mean alone = {0};
+            for (int s = 0; s < SEEN; s++) {
+                measured[s] = (block_mean){.length = 500};
+            }
+            crowd_step(c, 100);
+            for (int sweep = 0; sweep < 500 * 400; sweep++) {
+                uint8_t votes[SPINS];
+                double seen[SEEN];
+                crowd_step(c, 1);
+                crowd_votes(c, votes);
+                observe(votes, seen);
+                for (int s = 0; s < SEEN; s++) {
+                    block_add(&measured[s], seen[s]);
+                }
+                sample_add(&alone, votes[9] == 0 ? 1.0 : 0.0);
+            }
+            for (int s = 0; s < SEEN; s++) {
+                check_within(measured[s].blocks.mean, expected[s], sample_error(&measured[s].blocks), "K = %d, %s: %s",
+                             options, dynamics[d], what[s]);
+            }
+            check_within(alone.mean, 1.0 / options, sample_error(&alone), "K = %d, %s: an agent without neighbours",
+                         options, dynamics[d]);
+            crowd_free(c);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(ising_has_onsagers_order_and_energy),
                                        cmocka_unit_test(order_stays_just_below_the_transition),
-                                       cmocka_unit_test(order_decays_just_above_the_transition)};
+                                       cmocka_unit_test(order_decays_just_above_the_transition),
+                                       cmocka_unit_test(small_networks_have_boltzmanns_distribution)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@ MODELS = {
     "voter": {},
     "majority": {},
     "q_voter": {"model.q": "2"},
+    "potts": {"model.temperature": "2"},
     "best_of_n": {"model.qualities": "[1, 1.1, 1.2]"},
     "neural": {"model.state_dim": "8", "model.hidden": "8"},
 }
@@ -74,6 +75,8 @@ def main(data):
                 found = (summary["agents"], network["edges"], network["degree_sum"], network["components"])
                 if found != (agents, edges, 2 * edges, components):
                     sys.exit(f"FAILED: {name}: {found}, expected {(agents, edges, 2 * edges, components)}")
+                if model == "potts" and not 3 <= network["colours"] <= 255:  # there are triangles, and no huge cliques
+                    sys.exit(f"FAILED: potts on {name}: {network['colours']} colours")
                 if sum(summary["tally"]) != agents:
                     sys.exit(f"FAILED: {model} on {name}: the tally {summary['tally']} does not sum to {agents}")
                 if hashes.setdefault(model, summary["state_hash"]) != summary["state_hash"]:

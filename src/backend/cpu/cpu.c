@@ -33,6 +33,7 @@ static void cpu_destroy(qr_backend *backend)
     free(backend->state);
     free(backend->base);
     free(backend->packed_weights);
+    free(backend->movers);
     free(backend);
 }
 
@@ -139,6 +140,23 @@ static void set_initial(qr_backend *backend, const uint8_t *file_votes)
     }
 }
 
+static qr_status prepare_sweeps(qr_backend *backend)
+{
+    const qr_network *network = backend->network;
+    backend->n_colours = qr_network_colours(network);
+    if (backend->n_colours == 0) {
+        return qr_error(QR_INTERNAL, "a sweep over a network without colours");
+    }
+    if (network->colour == NULL) {
+        return QR_OK;
+    }
+    qr_status status = qr_allocate((size_t)backend->n_colours, sizeof(int64_t), "colours", (void **)&backend->movers);
+    for (int64_t i = 0; status == QR_OK && i < network->own.count; i++) {
+        backend->movers[network->colour[i]]++;
+    }
+    return status;
+}
+
 static qr_status cpu_create(const qr_backend_setup *setup, qr_backend **out)
 {
     qr_backend *backend = NULL;
@@ -155,9 +173,8 @@ static qr_status cpu_create(const qr_backend_setup *setup, qr_backend **out)
     }
     backend->n_offsets = qr_lattice_offsets(&setup->network->spec, backend->offsets);
     backend->lattice = qr_lattice_of(&setup->network->spec);
-    backend->n_colours = qr_network_colours(setup->network);
-    if (setup->model->sweeps && backend->n_colours == 0) {
-        status = qr_error(QR_INTERNAL, "a sweep over a network without colours");
+    if (setup->model->sweeps) {
+        status = prepare_sweeps(backend);
     }
     if (status == QR_OK) {
         status = allocate_votes(backend);
@@ -306,13 +323,22 @@ static int64_t block_length(const qr_backend *backend)
     return (each + QR_CPU_PLANES_BLOCK - 1) / QR_CPU_PLANES_BLOCK * QR_CPU_PLANES_BLOCK;
 }
 
+/* One thread where that is all it takes: the last colours of a network with hubs are a few agents each, and threads
+ * that meet after every colour cost more than those. */
+static int threads_for(const qr_backend *backend, const pass *task)
+{
+    bool few = task->update && backend->movers != NULL && backend->movers[task->colour] < QR_CPU_FEW_MOVERS &&
+               backend->network->own.count < (int64_t)64 * QR_CPU_FEW_MOVERS;
+    return few ? 1 : backend->threads;
+}
+
 /* Every block of own agents, spread over the threads in contiguous ranges. */
 static void for_all_blocks(qr_backend *backend, const pass *task, qr_tally *out)
 {
     int64_t count = backend->network->own.count;
     int64_t length = block_length(backend);
     memset(out, 0, sizeof *out);
-    if (backend->threads == 1) { /* spares the start of a parallel region */
+    if (threads_for(backend, task) == 1) { /* spares the start of a parallel region */
         for (int64_t begin = 0; begin < count; begin += length) {
             qr_cpu_range block = {begin, begin + length < count ? begin + length : count};
             do_block(backend, task, block, &backend->scratch[0], out);

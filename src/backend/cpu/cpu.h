@@ -13,6 +13,7 @@ enum {
     QR_CPU_MAX_PLANES = QR_SIMD_MAX_PLANES, /* up to 16 options as bit planes */
     QR_CPU_BLOCK = 4096,                    /* agents a thread handles at a time; whole words */
     QR_CPU_PLANES_BLOCK = 1 << 16,          /* the same on bit planes */
+    QR_CPU_FEW_MOVERS = 2048,               /* agents of a colour that are not worth a second thread */
     QR_CPU_MAX_WORD_DEGREE = QR_SIMD_MAX_DEGREE
 };
 
@@ -40,6 +41,7 @@ struct qr_backend {
     qr_lattice_offset offsets[QR_LATTICE_MAX_OFFSETS];
     qr_lattice lattice;      /* of bit planes that are swept by colours */
     int n_colours;           /* of a sweep */
+    int64_t *movers;         /* [n_colours] own agents of each, on networks of lists; else NULL */
     qr_cpu_scratch *scratch; /* [threads] */
     char description[128];
 };

@@ -197,6 +197,24 @@ static qr_status set_value(qr_deck *deck, const qr_key *key, const qr_yaml_node 
     return QR_OK;
 }
 
+/* A key given with dots, as sections within sections: "run: {seed: ...}" for "run.seed". */
+static void show_nested(const char *name, char *out, size_t size)
+{
+    size_t used = 0;
+    size_t depth = 0;
+    const char *start = name;
+    for (const char *dot = strchr(start, '.'); dot != NULL && used < size; dot = strchr(start, '.')) {
+        used += (size_t)snprintf(out + used, size - used, "%.*s: {", (int)(dot - start), start);
+        start = dot + 1;
+        depth++;
+    }
+    used += used < size ? (size_t)snprintf(out + used, size - used, "%s: ...", start) : 0;
+    for (; depth > 0 && used + 1 < size; depth--) {
+        out[used++] = '}';
+        out[used] = '\0';
+    }
+}
+
 /* Takes a mapping whose keys stand below `prefix` ("" or "run."). The table's sections bound the recursion. */
 static qr_status take_mapping(qr_deck *deck, const char *prefix, const qr_yaml_node *mapping)
 {
@@ -211,7 +229,9 @@ static qr_status take_mapping(qr_deck *deck, const char *prefix, const qr_yaml_n
         const char *dot = strchr(shown, '.');
         if (key != NULL && dot != NULL) {
             /* Taken as it stands, a key could be given twice without anybody noticing. */
-            qr_error(QR_USAGE, "%s: in a deck this is `%.*s: {%s: ...}`", path, (int)(dot - shown), shown, dot + 1);
+            char nested[2 * PATH_BYTES];
+            show_nested(shown, nested, sizeof nested);
+            qr_error(QR_USAGE, "%s: in a deck this is `%s`", path, nested);
             return locate(deck, QR_USAGE, name->line, name->column);
         }
         if (key != NULL) {

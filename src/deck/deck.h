@@ -62,6 +62,16 @@ typedef struct qr_interval {
     double seconds;
 } qr_interval;
 
+typedef enum qr_consistency_choice { QR_CONSISTENT_ONE, QR_CONSISTENT_QUORUM, QR_CONSISTENT_ALL } qr_consistency_choice;
+
+/* Where checkpoints of one tier go. */
+typedef struct qr_deck_tier {
+    char *directory;   /* "": the tier is not used */
+    int64_t capacity;  /* bytes; 0 = auto: all there is */
+    int64_t keep;      /* generations; 0 = auto: checkpoint.keep */
+    char *compression; /* "lz4-1" */
+} qr_deck_tier;
+
 /* Numbers for which 0 or -1 means "auto" say so in the key table. Strings are owned by the deck, never NULL. */
 typedef struct qr_deck {
     struct {
@@ -126,8 +136,24 @@ typedef struct qr_deck {
         int64_t ranks_per_node;
         int64_t slots;     /* per compute rank */
         int64_t slot_size; /* bytes */
+        int64_t threads;   /* per I/O rank; 0 = auto */
         double timeout;    /* seconds */
     } io;
+    struct {
+        int64_t page; /* bytes */
+    } memory;
+    struct {
+        qr_interval every;
+        int64_t keep;
+        int64_t replicas;
+        int consistency; /* qr_consistency_choice */
+        bool required;
+        bool incremental;
+        int64_t staging; /* bytes per compute rank; 0 = auto */
+        struct {
+            qr_deck_tier nvme, ssd, hdd;
+        } tiers;
+    } checkpoint;
     struct {
         char *directory;
         qr_interval series_every;
@@ -158,6 +184,11 @@ bool qr_deck_was_set(const qr_deck *deck, const char *key);
 /* True when the key has its default value, whoever set it. A dump names every key, so checks for keys that are without
  * effect ask this. */
 bool qr_deck_is_default(const qr_deck *deck, const char *key);
+
+/* Compares two decks in all that decides what a run comes to: keys that say where, how fast and how long it runs may
+ * differ (the key table marks them). Returns how many differ, -1 for want of memory; *list is a malloc'd text
+ * of lines "  key: theirs, not ours", NULL when none does. */
+int qr_deck_compare(const qr_deck *ours, const qr_deck *theirs, char **list);
 
 /* Records that a value was worked out from others (agents.count from the network's size), shown as origin "derived". */
 void qr_deck_mark_derived(qr_deck *deck, const char *key);

@@ -58,15 +58,37 @@ static void describe_origin(const qr_deck *deck, const qr_key *key, char *out, s
     }
 }
 
-static qr_status add_key(text_buffer *out, const qr_deck *deck, const qr_key *key, char *value)
+/* The line of a key, below its sections; depth: how many those are. */
+static qr_status add_key(text_buffer *out, const qr_deck *deck, const qr_key *key, int depth, char *value)
 {
     char origin[640];
     describe_origin(deck, key, origin, sizeof origin);
     (void)qr_value_format(key, deck, value, QR_VALUE_BYTES);
-    const char *field = strchr(key->name, '.') + 1;
-    int width = COMMENT_COLUMN - (int)strlen(field) - 4;
-    return add(out, "  %s: %-*s  # %s%s%s\n", field, width > 0 ? width : 0, value, key->unit != NULL ? key->unit : "",
-               key->unit != NULL ? "; " : "", origin);
+    const char *field = strrchr(key->name, '.') + 1;
+    int indent = 2 * depth;
+    int width = COMMENT_COLUMN - (int)strlen(field) - indent - 2;
+    return add(out, "%*s%s: %-*s  # %s%s%s\n", indent, "", field, width > 0 ? width : 0, value,
+               key->unit != NULL ? key->unit : "", key->unit != NULL ? "; " : "", origin);
+}
+
+/* Opens the sections of a key that are not those of the key before it, which may be NULL. *depth: how many it has. */
+static qr_status add_sections(text_buffer *out, const char *name, const char *before, int *depth)
+{
+    qr_status status = QR_OK;
+    bool same = before != NULL;
+    int level = 0;
+    const char *start = name;
+    for (const char *dot = strchr(name, '.'); dot != NULL && status == QR_OK; dot = strchr(start, '.')) {
+        same = same && strncmp(name, before, (size_t)(dot - name) + 1) == 0;
+        if (!same) {
+            status = add(out, "%s%*s%.*s:\n", level == 0 && before != NULL ? "\n" : "", 2 * level, "",
+                         (int)(dot - start), start);
+        }
+        start = dot + 1;
+        level++;
+    }
+    *depth = level;
+    return status;
 }
 
 qr_status qr_deck_dump(const qr_deck *deck, char **out)
@@ -74,16 +96,11 @@ qr_status qr_deck_dump(const qr_deck *deck, char **out)
     text_buffer buffer = {NULL, 0, 0};
     void *value = NULL;
     qr_status status = qr_allocate(QR_VALUE_BYTES, 1, "a deck value", &value);
-    size_t section = 0;
     for (size_t i = 0; i < qr_n_keys && status == QR_OK; i++) {
-        const char *name = qr_keys[i].name;
-        size_t n = strcspn(name, ".");
-        if (i == 0 || n != section || strncmp(name, qr_keys[i - 1].name, n) != 0) {
-            status = add(&buffer, "%s%.*s:\n", i > 0 ? "\n" : "", (int)n, name);
-            section = n;
-        }
+        int depth = 0;
+        status = add_sections(&buffer, qr_keys[i].name, i > 0 ? qr_keys[i - 1].name : NULL, &depth);
         if (status == QR_OK) {
-            status = add_key(&buffer, deck, &qr_keys[i], value);
+            status = add_key(&buffer, deck, &qr_keys[i], depth, value);
         }
     }
     free(value);
@@ -93,6 +110,30 @@ qr_status qr_deck_dump(const qr_deck *deck, char **out)
     }
     *out = buffer.text;
     return QR_OK;
+}
+
+int qr_deck_compare(const qr_deck *ours, const qr_deck *theirs, char **list)
+{
+    text_buffer buffer = {NULL, 0, 0};
+    void *values = NULL;
+    int differ = 0;
+    *list = NULL;
+    if (qr_allocate(2, QR_VALUE_BYTES, "deck values", &values) != QR_OK) {
+        return -1;
+    }
+    char *our_value = values;
+    char *their_value = our_value + QR_VALUE_BYTES;
+    for (size_t i = 0; i < qr_n_keys; i++) {
+        (void)qr_value_format(&qr_keys[i], ours, our_value, QR_VALUE_BYTES);
+        (void)qr_value_format(&qr_keys[i], theirs, their_value, QR_VALUE_BYTES);
+        if (!qr_keys[i].changeable && strcmp(our_value, their_value) != 0) {
+            differ++;
+            (void)add(&buffer, "%s  %s: %s, not %s", differ > 1 ? "\n" : "", qr_keys[i].name, their_value, our_value);
+        }
+    }
+    free(values);
+    *list = buffer.text;
+    return differ;
 }
 
 int qr_deck_print_keys(FILE *out, const char *prefix)
@@ -110,9 +151,9 @@ int qr_deck_print_keys(FILE *out, const char *prefix)
                                                           : key->standard;
         const char *automatic = !key->has_auto ? "" : bounds[0] != '\0' ? "auto, " : "auto";
         bool more = key->has_auto || bounds[0] != '\0';
-        (void)fprintf(out, "%-22s  %-21s  default %-*s%s%s%s\n", key->name, qr_key_type_name(key->type), more ? 14 : 0,
+        (void)fprintf(out, "%-33s  %-21s  default %-*s%s%s%s\n", key->name, qr_key_type_name(key->type), more ? 14 : 0,
                       standard, more ? "  " : "", automatic, bounds);
-        (void)fprintf(out, "%-22s  %s\n", "", key->doc);
+        (void)fprintf(out, "%-33s  %s\n", "", key->doc);
         count++;
     }
     return count;

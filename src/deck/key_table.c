@@ -23,6 +23,9 @@ static const char *const precisions[] = {[QR_PRECISION_EXACT] = "exact", [QR_PRE
 static const char *const exchanges[] = {
     [QR_EXCHANGE_AUTO] = "auto", [QR_EXCHANGE_MPI_HOST] = "mpi-host", [QR_EXCHANGE_NCCL] = "nccl"};
 
+static const char *const consistencies[] = {
+    [QR_CONSISTENT_ONE] = "one", [QR_CONSISTENT_QUORUM] = "quorum", [QR_CONSISTENT_ALL] = "all"};
+
 #define MILLION  INT64_C(1000000)
 #define TRILLION INT64_C(1000000000000)
 #define DAY_S    86400.0
@@ -33,18 +36,19 @@ static const char *const exchanges[] = {
 /* NOLINTEND(bugprone-macro-parentheses) */
 #define CHOICES(array) .choices = (array), .n_choices = (int)(sizeof(array) / sizeof(array)[0])
 #define AUTO(value)    .has_auto = true, .auto_value = (value)
+#define CHANGEABLE     .changeable = true
 
 /* clang-format off */
 const qr_key qr_keys[] = {
-    {KEY(TEXT, run, title), .standard = "", .doc = "What the run is called in plots and tables"},
+    {KEY(TEXT, run, title), CHANGEABLE, .standard = "", .doc = "What the run is called in plots and tables"},
     {KEY(INT, run, seed), .standard = "1", .least = 0, .most = INT64_MAX, .doc = "Seed of every random number"},
-    {KEY(INT, run, steps), .unit = "steps", .standard = "1000", .least = 1, .most = TRILLION,
+    {KEY(INT, run, steps), CHANGEABLE, .unit = "steps", .standard = "1000", .least = 1, .most = TRILLION,
      .doc = "The run ends after this many steps at the latest"},
     {KEY(REAL, run, activation), .standard = "1", .low = 0, .above_low = true, .high = 1,
      .doc = "Probability that an agent updates in a step"},
-    {KEY(CHOICE, run, stop), .standard = "consensus", CHOICES(stops),
+    {KEY(CHOICE, run, stop), CHANGEABLE, .standard = "consensus", CHOICES(stops),
      .doc = "Stop at the decision, or go on to the last step"},
-    {KEY(DURATION, run, progress_every), .standard = "1 s", .low = 0, .high = DAY_S,
+    {KEY(DURATION, run, progress_every), CHANGEABLE, .standard = "1 s", .low = 0, .high = DAY_S,
      .doc = "Time between progress lines"},
 
     {KEY(INT, agents, count), .unit = "agents", .standard = "auto", .least = 1, .most = TRILLION, AUTO(0),
@@ -110,37 +114,78 @@ const qr_key qr_keys[] = {
     {KEY(INT, consensus, hold), .unit = "steps", .standard = "1", .least = 1, .most = TRILLION,
      .doc = "Steps in a row for which the quorum must stand"},
 
-    {KEY(CHOICE, compute, backend), .standard = "auto", CHOICES(backends),
+    {KEY(CHOICE, compute, backend), CHANGEABLE, .standard = "auto", CHOICES(backends),
      .doc = "What computes; auto = cuda where every compute rank has a GPU"},
     {KEY(CHOICE, compute, precision), .standard = "exact", CHOICES(precisions),
      .doc = "fast: neural agents on GPUs step by tensor cores, the same but for rounding; no effect elsewhere"},
-    {KEY(INT, compute, threads), .unit = "threads", .standard = "auto", .least = 1, .most = 4096, AUTO(0),
+    {KEY(INT, compute, threads), CHANGEABLE, .unit = "threads", .standard = "auto", .least = 1, .most = 4096, AUTO(0),
      .doc = "Threads of each compute rank; auto = its share of the cores"},
 
-    {KEY(CHOICE, comm, exchange), .standard = "auto", CHOICES(exchanges),
+    {KEY(CHOICE, comm, exchange), CHANGEABLE, .standard = "auto", CHOICES(exchanges),
      .doc = "How votes travel between ranks; auto = nccl where every rank has a GPU of its own"},
-    {KEY(INT, comm, ranks_per_node), .unit = "ranks", .standard = "auto", .least = 1, .most = MILLION, AUTO(0),
+    {KEY(INT, comm, ranks_per_node), CHANGEABLE, .unit = "ranks", .standard = "auto", .least = 1, .most = MILLION, AUTO(0),
      .doc = "auto = the machine's nodes; a number emulates nodes of that many ranks"},
 
-    {KEY(INT, io, ranks_per_node), .unit = "ranks", .standard = "1", .least = 0, .most = 64,
+    {KEY(INT, io, ranks_per_node), CHANGEABLE, .unit = "ranks", .standard = "1", .least = 0, .most = 64,
      .doc = "Ranks of each node that do input and output; 0 = a thread of a compute rank does"},
-    {KEY(INT, io, slots), .unit = "slots", .standard = "8", .least = 2, .most = 65536,
+    {KEY(INT, io, slots), CHANGEABLE, .unit = "slots", .standard = "8", .least = 2, .most = 65536,
      .doc = "Payload slots of each compute rank"},
-    {KEY(SIZE, io, slot_size), .standard = "1 MiB", .least = 4096, .most = INT64_C(1) << 30,
+    {KEY(SIZE, io, slot_size), CHANGEABLE, .standard = "1 MiB", .least = 4096, .most = INT64_C(1) << 30,
      .doc = "Size of a payload slot"},
-    {KEY(DURATION, io, timeout), .standard = "120 s", .low = 0.1, .high = DAY_S,
+    {KEY(INT, io, threads), CHANGEABLE, .unit = "threads", .standard = "auto", .least = 1, .most = 4096, AUTO(0),
+     .doc = "Threads of each I/O rank that compress; auto = its share of the cores"},
+    {KEY(DURATION, io, timeout), CHANGEABLE, .standard = "120 s", .low = 0.1, .high = DAY_S,
      .doc = "Longest wait for an answer of an I/O rank"},
 
-    {KEY(TEXT, output, directory), .needs_text = true, .doc = "Where results go"},
-    {KEY(INTERVAL, output, series_every), .standard = "1 steps", .most = TRILLION, .high = 365 * DAY_S,
+    {KEY(SIZE, memory, page), CHANGEABLE, .standard = "1 MiB", .least = 4096, .most = INT64_C(1) << 28,
+     .doc = "State and votes are stored and moved in pages of about this size"},
+
+    {KEY(INTERVAL, checkpoint, every), CHANGEABLE, .standard = "never", .most = TRILLION, .high = 365 * DAY_S,
+     .doc = "Time between checkpoints"},
+    {KEY(INT, checkpoint, keep), CHANGEABLE, .unit = "generations", .standard = "2", .least = 2, .most = 1000,
+     .doc = "Newest generations kept on each tier"},
+    {KEY(INT, checkpoint, replicas), CHANGEABLE, .unit = "copies", .standard = "0", .least = 0, .most = 15,
+     .doc = "Copies of each I/O rank's share on I/O ranks of other nodes"},
+    {KEY(CHOICE, checkpoint, consistency), CHANGEABLE, .standard = "one", CHOICES(consistencies),
+     .doc = "Copies that must be durable before a checkpoint counts: one, most, or all of them"},
+    {KEY(BOOL, checkpoint, required), CHANGEABLE, .standard = "false",
+     .doc = "Stop when checkpoints can no longer be written anywhere; otherwise go on unprotected"},
+    {KEY(BOOL, checkpoint, incremental), CHANGEABLE, .standard = "true",
+     .doc = "Do not write pages again that have not changed since the last checkpoint"},
+    {KEY(SIZE, checkpoint, staging), CHANGEABLE, .standard = "auto", .least = 1 << 20, .most = INT64_MAX, AUTO(0),
+     .doc = "Memory of each compute rank for pages on their way out; auto = all of them, where a quarter of memory does"},
+    {KEY(TEXT, checkpoint, tiers.nvme.directory), CHANGEABLE, .standard = "", .doc = "First tier of checkpoints; {node} in it stands for the node's number"},
+    {KEY(SIZE, checkpoint, tiers.nvme.capacity), CHANGEABLE, .standard = "auto", .least = 1 << 20, .most = INT64_MAX, AUTO(0),
+     .doc = "Most that checkpoints may take there, for each I/O server; auto = all there is"},
+    {KEY(INT, checkpoint, tiers.nvme.keep), CHANGEABLE, .unit = "generations", .standard = "auto", .least = 2, .most = 1000, AUTO(0),
+     .doc = "Newest generations kept there; auto = checkpoint.keep"},
+    {KEY(TEXT, checkpoint, tiers.nvme.compression), CHANGEABLE, .standard = "lz4-1", .needs_text = true,
+     .doc = "none, lz4-1 .. lz4-12 or zstd-1 .. zstd-19"},
+    {KEY(TEXT, checkpoint, tiers.ssd.directory), CHANGEABLE, .standard = "", .doc = "Second tier of checkpoints, copied to in the background"},
+    {KEY(SIZE, checkpoint, tiers.ssd.capacity), CHANGEABLE, .standard = "auto", .least = 1 << 20, .most = INT64_MAX, AUTO(0),
+     .doc = "Most that checkpoints may take there, for each I/O server; auto = all there is"},
+    {KEY(INT, checkpoint, tiers.ssd.keep), CHANGEABLE, .unit = "generations", .standard = "auto", .least = 2, .most = 1000, AUTO(0),
+     .doc = "Newest generations kept there; auto = checkpoint.keep"},
+    {KEY(TEXT, checkpoint, tiers.ssd.compression), CHANGEABLE, .standard = "zstd-3", .needs_text = true,
+     .doc = "none, lz4-1 .. lz4-12 or zstd-1 .. zstd-19"},
+    {KEY(TEXT, checkpoint, tiers.hdd.directory), CHANGEABLE, .standard = "", .doc = "Third tier of checkpoints, copied to in the background"},
+    {KEY(SIZE, checkpoint, tiers.hdd.capacity), CHANGEABLE, .standard = "auto", .least = 1 << 20, .most = INT64_MAX, AUTO(0),
+     .doc = "Most that checkpoints may take there, for each I/O server; auto = all there is"},
+    {KEY(INT, checkpoint, tiers.hdd.keep), CHANGEABLE, .unit = "generations", .standard = "auto", .least = 2, .most = 1000, AUTO(0),
+     .doc = "Newest generations kept there; auto = checkpoint.keep"},
+    {KEY(TEXT, checkpoint, tiers.hdd.compression), CHANGEABLE, .standard = "zstd-9", .needs_text = true,
+     .doc = "none, lz4-1 .. lz4-12 or zstd-1 .. zstd-19"},
+
+    {KEY(TEXT, output, directory), CHANGEABLE, .needs_text = true, .doc = "Where results go"},
+    {KEY(INTERVAL, output, series_every), CHANGEABLE, .standard = "1 steps", .most = TRILLION, .high = 365 * DAY_S,
      .doc = "Time between rows of series.h5"},
-    {KEY(INTERVAL, output, snapshot_every), .standard = "never", .most = TRILLION, .high = 365 * DAY_S,
+    {KEY(INTERVAL, output, snapshot_every), CHANGEABLE, .standard = "never", .most = TRILLION, .high = 365 * DAY_S,
      .doc = "Time between snapshots of all votes"},
-    {KEY(DURATION, output, flush_every), .standard = "1 s", .low = 0, .high = DAY_S,
+    {KEY(DURATION, output, flush_every), CHANGEABLE, .standard = "1 s", .low = 0, .high = DAY_S,
      .doc = "Rows wait in memory no longer than this"},
-    {KEY(INT, output, compression), .standard = "1", .least = 0, .most = 9,
+    {KEY(INT, output, compression), CHANGEABLE, .standard = "1", .least = 0, .most = 9,
      .doc = "Deflate level of result files, 0 = off"},
-    {KEY(BOOL, output, overwrite), .standard = "false", .doc = "Replace results that are already in the directory"},
+    {KEY(BOOL, output, overwrite), CHANGEABLE, .standard = "false", .doc = "Replace results that are already in the directory"},
 };
 /* clang-format on */
 

@@ -45,6 +45,7 @@ typedef struct qr_key {
     bool above_low;  /* low itself is not allowed */
     bool has_auto;   /* the word auto is allowed and stands for auto_value */
     bool needs_text; /* "" is not allowed */
+    bool changeable; /* a restart may change it: it says where, how fast or how long a run runs, not what it comes to */
 } qr_key;
 
 /* All keys, section by section in the order of a dump. */

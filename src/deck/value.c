@@ -201,7 +201,11 @@ static qr_status parse_size(const qr_key *key, const char *text, size_t n, int64
 {
     quantity q;
     if (!split(text, n, &q)) {
-        return qr_error(QR_USAGE, "'%s' is not a size such as 1 MiB", q.shown);
+        if (key->has_auto && strcmp(q.shown, "auto") == 0) {
+            *out = key->auto_value;
+            return QR_OK;
+        }
+        return qr_error(QR_USAGE, "'%s' is not a size such as 1 MiB%s", q.shown, key->has_auto ? " or auto" : "");
     }
     const unit *found = find_unit(&q, sizes, sizeof sizes / sizeof sizes[0]);
     if (found == NULL) {
@@ -505,7 +509,12 @@ size_t qr_value_format(const qr_key *key, const qr_deck *deck, char *out, size_t
     case QR_KEY_BOOL: return append(out, size, 0, *(const bool *)field ? "true" : "false");
     case QR_KEY_CHOICE: return append(out, size, 0, key->choices[*(const int *)field]);
     case QR_KEY_TEXT: return format_text(*(char *const *)field, out, size);
-    case QR_KEY_SIZE: format_size(*(const int64_t *)field, text, sizeof text); break;
+    case QR_KEY_SIZE:
+        if (key->has_auto && *(const int64_t *)field == key->auto_value) {
+            return append(out, size, 0, "auto");
+        }
+        format_size(*(const int64_t *)field, text, sizeof text);
+        break;
     case QR_KEY_DURATION:
         format_real(*(const double *)field, number, sizeof number);
         (void)snprintf(text, sizeof text, "%s s", number);

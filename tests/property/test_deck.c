@@ -149,7 +149,12 @@ static void write_value(const qr_key *key, int64_t options, bool in_deck, char *
     case QR_KEY_BOOL: (void)snprintf(out, size, "%s", bools[below(8)]); break;
     case QR_KEY_CHOICE: (void)snprintf(out, size, "%s", key->choices[below(key->n_choices)]); break;
     case QR_KEY_TEXT: write_text(key->needs_text, in_deck, out, size); break;
-    case QR_KEY_SIZE: (void)snprintf(out, size, "%lld B", (long long)draw_whole(key->least, key->most)); break;
+    case QR_KEY_SIZE:
+        (void)snprintf(out, size, "%lld B", (long long)draw_whole(key->least, key->most));
+        if (key->has_auto && below(3) == 0) {
+            (void)snprintf(out, size, "auto");
+        }
+        break;
     case QR_KEY_INTERVAL:
         if (which == 0) {
             (void)snprintf(out, size, "never");
@@ -207,13 +212,18 @@ static void draw_deck(draft *out)
     size_t used = 0;
     out->n_overrides = 0;
     used += (size_t)snprintf(out->text, DECK_BYTES, "# drawn\n");
-    size_t section = 0;
     for (size_t i = 0; i < qr_n_keys; i++) {
         const qr_key *key = &qr_keys[i];
-        size_t n = strcspn(key->name, ".");
-        if (i == 0 || n != section || strncmp(key->name, qr_keys[i - 1].name, n) != 0) {
-            used += (size_t)snprintf(out->text + used, DECK_BYTES - used, "%.*s:\n", (int)n, key->name);
-            section = n;
+        const char *before = i > 0 ? qr_keys[i - 1].name : "";
+        const char *field = key->name;
+        int depth = 0;
+        for (const char *dot = strchr(field, '.'); dot != NULL; dot = strchr(field, '.')) {
+            if (strncmp(key->name, before, (size_t)(dot - key->name) + 1) != 0) {
+                used += (size_t)snprintf(out->text + used, DECK_BYTES - used, "%*s%.*s:\n", 2 * depth, "",
+                                         (int)(dot - field), field);
+            }
+            field = dot + 1;
+            depth++;
         }
         bool in_deck = below(4) != 0;
         bool forced = true;
@@ -236,7 +246,7 @@ static void draw_deck(draft *out)
             write_value(key, options, in_deck, value, VALUE_BYTES);
         }
         if (in_deck && (forced || below(2) == 0)) {
-            used += (size_t)snprintf(out->text + used, DECK_BYTES - used, "  %s: %s\n", key->name + n + 1, value);
+            used += (size_t)snprintf(out->text + used, DECK_BYTES - used, "%*s%s: %s\n", 2 * depth, "", field, value);
         } else if (forced || below(4) == 0) {
             if (in_deck) {
                 continue;
@@ -328,6 +338,9 @@ static void test_dump_parses_to_the_same(void **state)
             fail_msg("case %d: %s\n%s", i, qr_error_message(), dump);
         }
         assert_same_values(deck, copy);
+        char *differences = NULL;
+        assert_int_equal(qr_deck_compare(deck, copy, &differences), 0);
+        assert_null(differences);
         assert_int_equal(qr_deck_dump(copy, &again), QR_OK);
         free(dump);
         free(again);

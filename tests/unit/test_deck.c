@@ -418,12 +418,32 @@ static void test_print_keys(void **state)
     rewind(out);
     char line[256];
     assert_non_null(fgets(line, sizeof line, out));
-    assert_string_equal(line,
-                        "consensus.quorum        fraction               default 1               above 0, at most 1\n");
+    assert_string_equal(
+        line, "consensus.quorum                   fraction               default 1               above 0, at most 1\n");
     (void)fclose(out);
     out = tmpfile();
     assert_int_equal(qr_deck_print_keys(out, ""), qr_n_keys);
     (void)fclose(out);
+}
+
+/* What a restart may change and what not. */
+static void test_compare(void **state)
+{
+    (void)state;
+    qr_deck *ours = parse("run: {seed: 1, steps: 10}\nagents: {count: 10}\noutput: {directory: a}\n", NULL);
+    qr_deck *theirs = parse("run: {seed: 1, steps: 99}\nagents: {count: 10}\noutput: {directory: b}\n"
+                            "checkpoint: {every: 5 steps, tiers: {ssd: {directory: x, capacity: auto}}}\n",
+                            NULL);
+    char *list = NULL;
+    assert_int_equal(qr_deck_compare(ours, theirs, &list), 0);
+    assert_null(list);
+    qr_deck_destroy(theirs);
+    theirs = parse("run: {seed: 2, steps: 10}\nagents: {count: 10}\nmodel: {rule: majority}\n", NULL);
+    assert_int_equal(qr_deck_compare(ours, theirs, &list), 2);
+    assert_string_equal(list, "  run.seed: 2, not 1\n  model.rule: \"majority\", not \"voter\"");
+    free(list);
+    qr_deck_destroy(theirs);
+    qr_deck_destroy(ours);
 }
 
 int main(void)
@@ -445,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_set_to_default),
         cmocka_unit_test(test_nearest_name),
         cmocka_unit_test(test_print_keys),
+        cmocka_unit_test(test_compare),
     };
     return cmocka_run_group_tests_name("deck", tests, NULL, NULL);
 }

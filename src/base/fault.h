@@ -1,0 +1,52 @@
+/* Faults on request, for tests of what happens when a disk is full, a sync fails or hangs, a process dies half-way.
+ *
+ * The environment variable QUORATE_FAULT holds a list, separated by commas, of
+ *
+ *     POINT[=PART]:WHAT[@N[+]]
+ *
+ * At the Nth time (1 when left out) that the program passes POINT, with N+ from then on each time, WHAT happens: the
+ * name of a system error (ENOSPC, EFBIG, EDQUOT, EROFS, EACCES, EIO, ENOENT) makes the step fail with it; `kill` ends
+ * the process with SIGKILL; `hang` does not return, as a system call on a dead disk; `slow` takes a tenth of a second.
+ * With =PART only passings with PART in the path that is worked on count.
+ *
+ *     QUORATE_FAULT=checkpoint.write:ENOSPC@3,checkpoint.fsync=scratch/ssd:hang
+ *
+ * Points of checkpoints, in the order in which a server passes them:
+ *
+ *     checkpoint.begin           before anything of a generation is made
+ *     checkpoint.write           before each page is written
+ *     checkpoint.fsync           before the data's fsync; checkpoint.fsynced: after it
+ *     checkpoint.rename          before data and index get their names; checkpoint.renamed: after that
+ *     checkpoint.directory       before the fsync of the directory
+ *     checkpoint.index           before the index is written
+ *     checkpoint.sealed          when data and index are durable
+ *     checkpoint.manifest        before the manifest is stored; checkpoint.committed: after it
+ *     checkpoint.retire          before the manifest of an old generation is removed; checkpoint.retire_data: before
+ * its files are checkpoint.replica         before each piece of a replica is written; checkpoint.replica_name: before
+ * its name checkpoint.read            before each page that is read back
+ *
+ * Unset, a point costs one read of a variable. */
+#ifndef QR_BASE_FAULT_H
+#define QR_BASE_FAULT_H
+
+#include "base/status.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* For qr_fault alone: 0 the environment has yet to be read, 1 no faults, 2 faults. */
+extern atomic_int qr_fault_state;
+
+int qr_fault_strike(const char *point, const char *path);
+
+/* To be asked where POINT is: 0, or the errno that the step shall fail with. path may be NULL. */
+static inline int qr_fault(const char *point, const char *path)
+{
+    return atomic_load_explicit(&qr_fault_state, memory_order_relaxed) == 1 ? 0 : qr_fault_strike(point, path);
+}
+
+/* Replaces what the environment asks for (NULL: no faults) and lets go of threads that hang; counts begin anew.
+ * QR_USAGE for a list that does not read well. For tests. */
+qr_status qr_fault_set(const char *list);
+
+#endif

@@ -88,6 +88,15 @@ typedef struct qr_backend_ops {
     qr_status (*read_votes)(qr_backend *backend, int64_t first, int64_t count, uint8_t *out);
     qr_status (*read_state)(qr_backend *backend, int64_t first, int64_t count, float *out);
 
+    /* Sets own votes / states, as a restart does: all of them before the next step, in pieces in any order. Votes begin
+     * at a multiple of QR_AGENTS_PER_WORD and, unless they reach the part's end, are a multiple of it. */
+    qr_status (*write_votes)(qr_backend *backend, int64_t first, int64_t count, const uint8_t *votes);
+    qr_status (*write_state)(qr_backend *backend, int64_t first, int64_t count, const float *state);
+
+    /* Tells of memory that read_votes and read_state will often be given, so that it can be made fit for fast copies;
+     * until destroy. No error where that cannot be done: copies are slower. NULL: of no use. */
+    void (*register_memory)(qr_backend *backend, void *memory, size_t bytes);
+
     /* Bytes of memory moved by one step at the least, for the share of the bandwidth in the end table. */
     double (*bytes_per_step)(const qr_backend *backend);
 

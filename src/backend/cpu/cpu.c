@@ -91,11 +91,11 @@ static uint64_t gather_bits(const uint8_t *votes, int p)
 }
 
 /* `first` is a multiple of 64. */
-static void set_plane_votes(qr_backend *backend, int64_t first, int64_t count, const uint8_t *votes)
+static void set_plane_votes(qr_backend *backend, int buffer, int64_t first, int64_t count, const uint8_t *votes)
 {
     int64_t position = backend->network->before + first;
     for (int p = 0; p < backend->n_planes; p++) {
-        uint64_t *plane = backend->planes[0][p] + position / 64;
+        uint64_t *plane = backend->planes[buffer][p] + position / 64;
         int64_t i = 0;
         for (; i + 8 <= count; i += 8) {
             plane[i / 64] |= gather_bits(votes + i, p) << (i % 64);
@@ -130,7 +130,7 @@ static void set_initial(qr_backend *backend, const uint8_t *file_votes)
         uint64_t *frozen = backend->frozen != NULL ? backend->frozen + begin / 64 : NULL;
         initial_votes(backend, begin, n, file_votes != NULL ? file_votes + begin : NULL, votes, frozen);
         if (backend->n_planes > 0) {
-            set_plane_votes(backend, begin, n, votes);
+            set_plane_votes(backend, 0, begin, n, votes);
         } else {
             memcpy(backend->bytes[0] + network->before + begin, votes, (size_t)n);
         }
@@ -406,6 +406,29 @@ static qr_status cpu_read_state(qr_backend *backend, int64_t first, int64_t coun
     return QR_OK;
 }
 
+static qr_status cpu_write_votes(qr_backend *backend, int64_t first, int64_t count, const uint8_t *votes)
+{
+    if (backend->n_planes == 0) {
+        memcpy(backend->bytes[backend->current] + backend->network->before + first, votes, (size_t)count);
+        return QR_OK;
+    }
+    int64_t position = backend->network->before + first;
+    for (int p = 0; p < backend->n_planes; p++) {
+        memset(backend->planes[backend->current][p] + position / 64, 0, (size_t)((count + 63) / 64) * sizeof(uint64_t));
+    }
+    set_plane_votes(backend, backend->current, first, count, votes);
+    return QR_OK;
+}
+
+static qr_status cpu_write_state(qr_backend *backend, int64_t first, int64_t count, const float *state)
+{
+    size_t dim = (size_t)backend->model->state_dim;
+    if (dim > 0) {
+        memcpy(backend->state + (size_t)first * dim, state, (size_t)count * dim * sizeof(float));
+    }
+    return QR_OK;
+}
+
 static double cpu_bytes_per_step(const qr_backend *backend)
 {
     double own = (double)backend->network->own.count;
@@ -430,5 +453,7 @@ const qr_backend_ops qr_backend_ops_cpu = {.name = "cpu",
                                            .update = cpu_update,
                                            .read_votes = cpu_read_votes,
                                            .read_state = cpu_read_state,
+                                           .write_votes = cpu_write_votes,
+                                           .write_state = cpu_write_state,
                                            .bytes_per_step = cpu_bytes_per_step,
                                            .describe = cpu_describe};

@@ -21,6 +21,9 @@ static void cuda_destroy(qr_backend *backend)
     }
     free(backend->allocations);
     free(backend->peers);
+    if (backend->registered != NULL) {
+        (void)cudaHostUnregister(backend->registered);
+    }
     (void)cudaFreeHost(backend->control);
     (void)cudaFreeHost(backend->handed_out);
     (void)cudaFreeHost(backend->row_votes);
@@ -178,6 +181,45 @@ static qr_status cuda_read_state(qr_backend *backend, int64_t first, int64_t cou
     return status == QR_OK ? qr_cuda_wait(backend) : status;
 }
 
+static qr_status cuda_write_votes(qr_backend *backend, int64_t first, int64_t count, const uint8_t *votes)
+{
+    qr_status status = QR_OK;
+    backend->is_up_to_date = false;
+    for (int64_t at = 0; at < count && status == QR_OK; at += QR_CUDA_STAGING) {
+        int64_t n = count - at < QR_CUDA_STAGING ? count - at : QR_CUDA_STAGING;
+        status = qr_cuda_check(
+            cudaMemcpyAsync(backend->staging, votes + at, (size_t)n, cudaMemcpyHostToDevice, backend->stream),
+            "writing votes");
+        if (status == QR_OK) {
+            qr_launch_store(&backend->part, first + at, n, backend->staging, backend->stream);
+            status = qr_cuda_wait(backend);
+        }
+    }
+    return status;
+}
+
+static qr_status cuda_write_state(qr_backend *backend, int64_t first, int64_t count, const float *state)
+{
+    size_t dim = (size_t)backend->model->state_dim;
+    backend->is_up_to_date = false;
+    if (dim == 0 || count == 0) {
+        return QR_OK;
+    }
+    qr_status status =
+        qr_cuda_check(cudaMemcpyAsync(backend->part.state + (size_t)first * dim, state,
+                                      (size_t)count * dim * sizeof(float), cudaMemcpyHostToDevice, backend->stream),
+                      "writing states");
+    return status == QR_OK ? qr_cuda_wait(backend) : status;
+}
+
+static void cuda_register_memory(qr_backend *backend, void *memory, size_t bytes)
+{
+    if (backend->registered == NULL && cudaHostRegister(memory, bytes, cudaHostRegisterDefault) == cudaSuccess) {
+        backend->registered = memory;
+    }
+    (void)cudaGetLastError(); /* not to be taken for the next call's */
+}
+
 static void cuda_device_id(const qr_backend *backend, void *out)
 {
     memcpy(out, backend->device_id, QR_DEVICE_ID_BYTES);
@@ -231,6 +273,9 @@ const qr_backend_ops qr_backend_ops_cuda = {.name = "cuda",
                                             .run = qr_cuda_run,
                                             .read_votes = cuda_read_votes,
                                             .read_state = cuda_read_state,
+                                            .write_votes = cuda_write_votes,
+                                            .write_state = cuda_write_state,
+                                            .register_memory = cuda_register_memory,
                                             .bytes_per_step = cuda_bytes_per_step,
                                             .is_fast = cuda_is_fast,
                                             .describe = cuda_describe};

@@ -108,7 +108,7 @@ const qr_key qr_keys[] = {
     {KEY(TEXT, network, file), .standard = "", .doc = "edge_list: file of pairs of ids, plain or gzip"},
     {KEY(BOOL, network, directed), .standard = "false", .doc = "edge_list: the first id of a pair sees the second only"},
     {KEY(INT, network, seed), .standard = "auto", .least = 0, .most = INT64_MAX, AUTO(-1),
-     .doc = "Seed of generated networks; auto = run.seed"},
+     .doc = "Seed of generated networks, and of the turns of sweeps; auto = run.seed"},
 
     {KEY(FRACTION, consensus, quorum), .standard = "1", .doc = "Share of all agents that an option needs"},
     {KEY(INT, consensus, hold), .unit = "steps", .standard = "1", .least = 1, .most = TRILLION,

@@ -12,6 +12,10 @@
 #include "base/status.h"
 
 #include <stddef.h>
+#include <stdint.h>
+
+/* Bytes of an LZ4 block, and the filter's cd_values[0]. */
+enum { QR_CODEC_LZ4_BLOCK_BYTES = 1 << 20, QR_CODEC_CHECKSUM_BYTES = 4, QR_CODEC_NAME_BYTES = 16 };
 
 typedef enum qr_codec_kind { QR_CODEC_NONE, QR_CODEC_LZ4, QR_CODEC_ZSTD } qr_codec_kind;
 
@@ -26,11 +30,14 @@ qr_status qr_codec_parse(const char *text, qr_codec *out);
 /* "lz4-1"; valid until the thread's next call. */
 const char *qr_codec_name(qr_codec codec);
 
+/* HDF5's Fletcher32, of which the four bytes above are made. */
+uint32_t qr_codec_fletcher32(const void *data, size_t bytes);
+
 /* Most bytes that raw_bytes may take when stored, the checksum included. */
 size_t qr_codec_bound(qr_codec codec, size_t raw_bytes);
 
-/* Compresses and appends the checksum; room is at least the bound. Threads may call this side by side. QR_RESOURCE for
- * want of memory. */
+/* Compresses raw_bytes (1 or more) and appends the checksum; room is at least the bound. Threads may call this side by
+ * side; each keeps its working memory until it ends. QR_RESOURCE for want of memory. */
 qr_status qr_codec_pack(qr_codec codec, const void *raw, size_t raw_bytes, void *out, size_t room,
                         size_t *stored_bytes);
 

@@ -86,6 +86,27 @@ bool qr_file_write_at(int file, const void *data, size_t bytes, uint64_t offset)
     return true;
 }
 
+qr_status qr_file_read_at(int file, const char *path, void *out, size_t bytes, uint64_t offset)
+{
+    char *at = out;
+    while (bytes > 0) {
+        ssize_t n = pread(file, at, bytes < most_at_once ? bytes : most_at_once, (off_t)offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return qr_error(QR_DATA, "%s: cannot be read: %s", path, strerror(errno));
+        }
+        if (n == 0) {
+            return qr_error(QR_DATA, "%s: the file is cut short", path);
+        }
+        at += n;
+        bytes -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return QR_OK;
+}
+
 qr_status qr_directory_sync(const char *directory)
 {
     int file = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

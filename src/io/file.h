@@ -20,6 +20,9 @@ qr_status qr_file_error(const char *path, const char *action, int error);
 bool qr_file_write(int file, const void *data, size_t bytes);
 bool qr_file_write_at(int file, const void *data, size_t bytes, uint64_t offset);
 
+/* QR_DATA "path: ..." when it cannot be read, or ends before. */
+qr_status qr_file_read_at(int file, const char *path, void *out, size_t bytes, uint64_t offset);
+
 /* fsync of a directory, so that renames in it last. Some file systems cannot; that is no error. */
 qr_status qr_directory_sync(const char *directory);
 

@@ -14,9 +14,12 @@
  *   ....s003.replica.h5, .index       the same, kept for a server of another node
  *   ....h5.bad                        left by a recovery that found the file damaged: why, in a line of text
  *
- * All integers in the index are little-endian: 8 bytes magic "QRINDEX1", 8 bytes number of records, then the records in
- * ascending (part, kind, number), QR_PAGE_RECORD_BYTES each, in the order of the fields of qr_page_record, then
- * metadata_hash and nothing more. A page never changes once its generation is sealed.
+ * All integers in the index are little-endian, hashes two of 8 bytes, low first: 8 bytes magic "QRINDEX1", the head (8
+ * bytes each: number of records, generation, step, server, kind and level of the codec, state_dim, page_agents_votes,
+ * page_agents_state, bytes of the data file), then the records in ascending (part, kind, number), QR_PAGE_RECORD_BYTES
+ * each, in the order of the fields of qr_page_record, then metadata_hash (XXH3-128 of all bytes of the data file that
+ * are not stored pages), then the XXH3-128 of all before it, and nothing more. A page never changes once its generation
+ * is sealed.
  *
  * Readers need no HDF5: they read pages by address. The same pages of the same generation have the same raw_hash on
  * each tier and replica, and stand in the same order, so that one copy can stand in for another page by page. */
@@ -54,7 +57,7 @@ typedef struct qr_page_record {
 typedef struct qr_generation_seal {
     int64_t data_bytes; /* size of the .h5 file */
     int64_t index_bytes;
-    qr_hash index_hash; /* XXH3-128 of the .index file */
+    qr_hash content_hash; /* of what the pages hold, wherever they lie: the same for each tier and replica */
     int64_t pages;
     int64_t written_pages; /* those that are not taken over */
     int64_t stored_bytes;  /* of the written pages */
@@ -82,13 +85,13 @@ typedef struct qr_generation_plan {
     const char *deck, *version; /* attributes of the file */
 } qr_generation_plan;
 
-/* Names, without directory. suffix: "h5", "index". */
+/* Names, without directory. suffix: "h5", "index", "h5.bad". */
 void qr_generation_file_name(int64_t generation, int server, bool replica, const char *suffix,
                              char out[QR_GENERATION_NAME_BYTES]);
 void qr_generation_manifest_name(int64_t generation, char out[QR_GENERATION_NAME_BYTES]);
 
 /* What a name in a tier's directory stands for. False for files that are not ours. Temporary files (of a writer that
- * was killed) are recognised too. */
+ * was killed) are recognised too. *server is -1 for a manifest and its temporary files. */
 typedef enum qr_generation_file_kind {
     QR_FILE_DATA,
     QR_FILE_INDEX,
@@ -106,7 +109,8 @@ typedef struct qr_generation_writer qr_generation_writer;
 /* Takes HDF5's lock (io/h5.h) where it needs it, so other threads may use HDF5 for other files meanwhile. */
 qr_status qr_generation_writer_create(const qr_generation_plan *plan, qr_generation_writer **out);
 
-/* Stores a page. record: all but generation, address set by the caller; the page is a whole chunk (padded). */
+/* Stores a page. record: all but generation, address set by the caller; the page is a whole chunk (padded). Pages come
+ * in any order. After a failure only destroy. */
 qr_status qr_generation_write_page(qr_generation_writer *writer, const qr_page_record *record, const void *stored);
 
 /* Takes a page over from an older generation of the same server, tier and copy: record is that generation's. */
@@ -123,8 +127,8 @@ void qr_generation_writer_destroy(qr_generation_writer *writer);
 
 typedef struct qr_generation_reader qr_generation_reader;
 
-/* Opens a share: index and data, of which the index is compared with the seal. QR_DATA when it does not fit, or a file
- * that pages lie in is missing. */
+/* Opens a share: index and data, of which the index is checked and compared with the seal's content. QR_DATA when it
+ * does not fit, or a file that pages lie in is missing. Seals of other tiers and of the replica fit too. */
 qr_status qr_generation_open(const char *directory, int64_t generation, int server, bool replica,
                              const qr_generation_seal *seal, qr_generation_reader **out);
 void qr_generation_close(qr_generation_reader *reader);
@@ -145,15 +149,16 @@ qr_status qr_generation_read_stored(const qr_generation_reader *reader, size_t i
                                     const void **stored);
 qr_codec_kind qr_generation_codec(const qr_generation_reader *reader);
 
-/* Compares all that is not a page (HDF5's own structures in the data file) with the index's metadata_hash; only other
- * tools need those. */
+/* Compares all that is not a page (HDF5's own structures in the data file), and the file's size, with the index; only
+ * other tools need those. */
 qr_status qr_generation_check_metadata(const qr_generation_reader *reader);
 
 /* Removes the files of a share, and its bad mark; missing ones are no error. */
 qr_status qr_generation_remove(const char *directory, int64_t generation, int server, bool replica);
 
-/* Leaves and looks for the mark of a damaged data file. */
+/* Leaves, removes and looks for the mark of a damaged data file. */
 qr_status qr_generation_mark_bad(const char *directory, int64_t generation, int server, bool replica, const char *why);
+qr_status qr_generation_unmark(const char *directory, int64_t generation, int server, bool replica);
 bool qr_generation_is_marked(const char *directory, int64_t generation, int server, bool replica);
 
 #endif

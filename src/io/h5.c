@@ -3,14 +3,29 @@
 #include "io/h5_driver.h"
 #include "io/io.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* The library has an error stack for each thread. */
 static void silence(void)
 {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+void qr_h5_lock(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    silence();
+}
+
+void qr_h5_unlock(void)
+{
+    (void)pthread_mutex_unlock(&lock);
 }
 
 /* Walked from the innermost call outwards; the first entry is the cause. */

@@ -1,5 +1,5 @@
 /* What every HDF5 user in io shares: files that stay readable (io/store.h), attributes, quiet errors. One thread at a
- * time may be in here. */
+ * time may be in here: where several could be, each takes the lock. */
 #ifndef QR_IO_H5_H
 #define QR_IO_H5_H
 
@@ -8,6 +8,11 @@
 
 #include <hdf5.h>
 #include <stdbool.h>
+
+/* For all of HDF5 in this process. To be held around calls of the library and of this header, and what they leave
+ * behind (qr_h5_cause), but not while a device is waited for. */
+void qr_h5_lock(void);
+void qr_h5_unlock(void);
 
 /* A new file whose bytes go to the store; the store stays the caller's and outlives the file. */
 qr_status qr_h5_create(qr_store *store, const char *path, hid_t *file);

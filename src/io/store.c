@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, WRITEBACK_BYTES = 8 << 20 };
 
 /* A piece of metadata. Those that stand in the file keep their place in the list, without their bytes. */
 typedef struct block {
@@ -31,6 +31,11 @@ struct qr_store {
     uint64_t header_at, header_left; /* the page that object headers are put into */
     block *blocks;                   /* by address, without overlap */
     size_t n_blocks, capacity;
+    const void *expected; /* data whose write is only noted */
+    size_t expected_bytes;
+    uint64_t expected_at;
+    bool expected_came;
+    uint64_t pushed; /* data up to here are on their way to the device */
     qr_status failure;
     char message[QR_MESSAGE_BYTES];
 };
@@ -243,9 +248,44 @@ bool qr_store_read(qr_store *store, uint64_t address, size_t bytes, void *out)
 
 void qr_store_write_data(qr_store *store, uint64_t address, size_t bytes, const void *data)
 {
+    if (store->expected != NULL && data == store->expected && bytes == store->expected_bytes) {
+        store->expected_at = address;
+        store->expected_came = true;
+        return;
+    }
     if (store->failure == QR_OK && !qr_file_write_at(store->file, data, bytes, address)) {
         keep_failure(store, qr_file_error(store->path, "written", errno));
     }
+}
+
+void qr_store_expect(qr_store *store, const void *data, size_t bytes)
+{
+    store->expected = data;
+    store->expected_bytes = bytes;
+    store->expected_came = false;
+}
+
+/* So that the device is at work long before the commit waits for it. Only a hint: failures show at the commit. */
+static void push(qr_store *store, uint64_t end)
+{
+    if (end > store->pushed + WRITEBACK_BYTES) {
+        (void)sync_file_range(store->file, (off_t)store->pushed, (off_t)(end - store->pushed), SYNC_FILE_RANGE_WRITE);
+        store->pushed = end;
+    }
+}
+
+qr_status qr_store_write_expected(qr_store *store, uint64_t *address)
+{
+    const void *data = store->expected;
+    size_t bytes = store->expected_bytes;
+    store->expected = NULL;
+    if (store->failure == QR_OK && !store->expected_came) {
+        return keep_failure(store, qr_error(QR_INTERNAL, "%s: data were not written in one piece", store->path));
+    }
+    qr_store_write_data(store, store->expected_at, bytes, data);
+    push(store, store->expected_at + bytes);
+    *address = store->expected_at;
+    return qr_store_check(store);
 }
 
 /* Makes one block of blocks[first..last) and [address, address + bytes), with the bytes they have now. */

@@ -61,6 +61,11 @@ bool qr_store_read(qr_store *store, uint64_t address, size_t bytes, void *out);
 void qr_store_write_data(qr_store *store, uint64_t address, size_t bytes, const void *data);
 void qr_store_write_metadata(qr_store *store, qr_store_class kind, uint64_t address, size_t bytes, const void *data);
 
+/* For large data that shall not be written while others wait for HDF5: the next write of exactly this memory as data is
+ * only noted, and done by qr_store_write_expected, which gives its address. QR_INTERNAL when no such write came. */
+void qr_store_expect(qr_store *store, const void *data, size_t bytes);
+qr_status qr_store_write_expected(qr_store *store, uint64_t *address);
+
 /* The first failure of a write, again on each call; QR_OK when there was none. */
 qr_status qr_store_check(const qr_store *store);
 

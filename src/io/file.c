@@ -169,7 +169,8 @@ qr_status qr_file_open(const char *path, int *file, int64_t *bytes)
     int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat info;
     if (opened < 0) {
-        return qr_error(QR_USAGE, "%s: cannot be read: %s", path, strerror(errno));
+        bool full = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+        return qr_error(full ? QR_RESOURCE : QR_USAGE, "%s: cannot be read: %s", path, strerror(errno));
     }
     if (fstat(opened, &info) != 0 || !S_ISREG(info.st_mode)) {
         const char *cause = S_ISDIR(info.st_mode) ? "it is a directory" : "it is not a regular file";

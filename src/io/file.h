@@ -30,7 +30,8 @@ qr_status qr_directory_sync(const char *directory);
  * from the next qr_directory_sync on. */
 qr_status qr_file_replace(const char *directory, const char *name, const char *text, size_t bytes, bool durable);
 
-/* Opens a regular file to read; QR_USAGE "path: cannot be read: ..." for anything else. */
+/* Opens a regular file to read; QR_USAGE "path: cannot be read: ..." for anything else, QR_RESOURCE when too many files
+ * are open. */
 qr_status qr_file_open(const char *path, int *file, int64_t *bytes);
 
 #endif

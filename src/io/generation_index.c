@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 enum { MAGIC_BYTES = 8, HEAD_NUMBERS = 10, HASH_BYTES = 16, CONTENT_BYTES = 56, MOST_LEVEL = 22 };
@@ -258,6 +259,23 @@ void qr_index_clear(qr_index *index)
 {
     free(index->records);
     *index = (qr_index){.n = 0};
+}
+
+qr_status qr_index_load(const char *path, qr_index *out)
+{
+    int file = -1;
+    int64_t bytes = 0;
+    unsigned char *text = NULL;
+    qr_status status = qr_file_open(path, &file, &bytes);
+    if (status != QR_OK) {
+        return status == QR_USAGE ? QR_DATA : status; /* a missing copy is not the user's fault */
+    }
+    status = qr_allocate((size_t)bytes, 1, "an index of pages", (void **)&text);
+    status = status != QR_OK ? status : qr_file_read_at(file, path, text, (size_t)bytes, 0);
+    status = status != QR_OK ? status : qr_index_parse(path, text, (size_t)bytes, out);
+    free(text);
+    close(file);
+    return status;
 }
 
 /* --- what is not a page --- */

@@ -23,6 +23,9 @@ qr_status qr_index_format(const qr_index *index, unsigned char **bytes, size_t *
 
 /* Any bytes. QR_DATA "name: ..." when they are damaged or do not make sense. */
 qr_status qr_index_parse(const char *name, const void *bytes, size_t n, qr_index *out);
+
+/* The same of a file; QR_DATA when it is missing, too. */
+qr_status qr_index_load(const char *path, qr_index *out);
 void qr_index_clear(qr_index *index);
 
 /* XXH3-128 over part, kind, number, first, count, raw_bytes and raw_hash of all records. QR_RESOURCE for want of

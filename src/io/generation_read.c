@@ -25,23 +25,6 @@ struct qr_generation_reader {
     size_t n_files, capacity;
 };
 
-static qr_status load_index(const char *path, qr_index *out)
-{
-    int file = -1;
-    int64_t bytes = 0;
-    unsigned char *text = NULL;
-    qr_status status = qr_file_open(path, &file, &bytes);
-    if (status != QR_OK) {
-        return QR_DATA; /* a missing copy is not the user's fault */
-    }
-    status = qr_allocate((size_t)bytes, 1, "an index of pages", (void **)&text);
-    status = status != QR_OK ? status : qr_file_read_at(file, path, text, (size_t)bytes, 0);
-    status = status != QR_OK ? status : qr_index_parse(path, text, (size_t)bytes, out);
-    free(text);
-    close(file);
-    return status;
-}
-
 static qr_status check_index(const qr_index *index, const char *path, int64_t generation, int server,
                              const qr_generation_seal *seal)
 {
@@ -91,8 +74,9 @@ static qr_status open_file(qr_generation_reader *reader, const char *directory, 
     data_file opened = {.generation = generation, .file = -1};
     qr_generation_file_name(generation, (int)reader->index.server, replica, "h5", name);
     status = qr_path_join(directory, name, &opened.path);
-    if (status == QR_OK && qr_file_open(opened.path, &opened.file, &opened.bytes) != QR_OK) {
-        status = QR_DATA;
+    if (status == QR_OK) {
+        status = qr_file_open(opened.path, &opened.file, &opened.bytes);
+        status = status == QR_USAGE ? QR_DATA : status;
     }
     if (status != QR_OK) {
         free(opened.path);
@@ -121,7 +105,7 @@ qr_status qr_generation_open(const char *directory, int64_t generation, int serv
     }
     qr_generation_file_name(generation, server, replica, "index", name);
     status = qr_path_join(directory, name, &path);
-    status = status != QR_OK ? status : load_index(path, &reader->index);
+    status = status != QR_OK ? status : qr_index_load(path, &reader->index);
     status = status != QR_OK ? status : check_index(&reader->index, path, generation, server, seal);
     /* Its own file is there even if all pages are taken over. */
     status = status != QR_OK ? status : open_file(reader, directory, replica, generation);

@@ -18,6 +18,7 @@ typedef struct qr_recovery {
     int64_t highest;       /* generation number in any name, valid or not; 0: none */
     size_t n_damaged;      /* manifests that cannot be trusted */
     char *damaged_message; /* why the first of them cannot; NULL: none */
+    bool quiet;            /* may be set: shares only pass over damage, and neither mark it nor warn of it */
 } qr_recovery;
 
 /* Looks through the directories; a missing one holds nothing. Damaged manifests are counted and left out. */
@@ -28,7 +29,8 @@ void qr_recovery_destroy(qr_recovery *recovery);
  * bad last. Opened when first needed. */
 typedef struct qr_share qr_share;
 
-/* QR_DATA when no copy can be opened. */
+/* QR_DATA when no copy can be opened. The recovery outlives the share. Of directories that hold this generation of
+ * another run, the fastest tier's run is meant. */
 qr_status qr_share_open(const qr_recovery *recovery, int64_t generation, int server, qr_share **out);
 void qr_share_close(qr_share *share);
 const qr_page_record *qr_share_pages(const qr_share *share, size_t *n);
@@ -36,6 +38,9 @@ const qr_page_record *qr_share_pages(const qr_share *share, size_t *n);
 /* Page i from the first copy that has it whole. Copies found damaged are marked on disk and warned of once each;
  * QR_DATA when no copy is left. Threads may call this side by side. */
 qr_status qr_share_read_page(qr_share *share, size_t i, qr_page_scratch *scratch, void *raw);
+
+/* Whether a directory holds anything that looks like a generation. */
+bool qr_recovery_looks_like(const char *directory);
 
 /* Prints every generation: step, size, ratio, tiers, replicas, and whether each verifies, page by page; with repair,
  * damaged or missing copies are made again from good ones. QR_USAGE when there is none, QR_DATA when a generation is

@@ -45,7 +45,7 @@ target_compile_options(quorate_cuda PRIVATE
   $<$<COMPILE_LANGUAGE:C>:-O2 -fvisibility=hidden -ffp-contract=off -Wall -Wextra -Wpedantic -Wconversion -Wshadow
     -Wstrict-prototypes -Wmissing-prototypes $<$<BOOL:${QUORATE_WERROR}>:-Werror>>
   $<$<COMPILE_LANGUAGE:CUDA>:-O3 --fmad=false -Xcompiler=-fvisibility=hidden,-Wall>)
-target_link_libraries(quorate_cuda PRIVATE CUDA::cudart_static OpenMP::OpenMP_C)
+target_link_libraries(quorate_cuda PRIVATE CUDA::cudart_static OpenMP::OpenMP_C Threads::Threads)
 if(NCCL_LIBRARY AND NCCL_INCLUDE_DIR)
   target_compile_definitions(quorate_cuda PRIVATE QUORATE_NCCL)
   target_include_directories(quorate_cuda SYSTEM PRIVATE ${NCCL_INCLUDE_DIR})

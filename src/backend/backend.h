@@ -27,8 +27,27 @@ typedef struct qr_backend_setup {
     const qr_network *network;
     const uint8_t *file_votes; /* [own count] first votes where the deck names a file, else NULL; used at creation */
     int threads;
-    int place; /* number of this compute rank among those of its machine: which device it drives */
+    int place;         /* number of this compute rank among those of its machine: which device it drives */
+    double timeout_s;  /* longest wait for a device; 0: two minutes */
+    bool device_times; /* phases are timed on the device (qr_counters) */
+    /* Asked now and then during long waits; true: another part failed and will not come, give up. NULL: never. */
+    bool (*must_give_up)(void *context);
+    void *context;
 } qr_backend_setup;
+
+/* What a backend's device did so far, since creation; all 0 where there is none. Phases take the place of those of
+ * base/timer.h, as the device sees them. */
+typedef struct qr_counters {
+    double kernel_s;         /* from the first to the last kernel of each batch or call, gaps between them included */
+    double moved_bytes;      /* by the steps taken, at the least: bytes_per_step of each */
+    double copy_bytes_per_s; /* bytes read and written by a copy within the device, measured at creation; 0: unknown */
+    bool has_phases;         /* the rest is known: device_times was set */
+    double halo_s;
+    double update_s; /* with the tally */
+    double reduce_s; /* with the decision; 0 where the last block of the update decides */
+} qr_counters;
+
+enum { QR_TIMEOUT_S = 120 };
 
 /* Steps that a backend takes by itself, without its caller between them. */
 typedef struct qr_steps {
@@ -58,6 +77,11 @@ typedef struct qr_backend_ops {
     int64_t (*halo_bytes)(const qr_backend *backend, int64_t n_votes);
     qr_status (*halo_pack)(qr_backend *backend, const qr_halo_peer *peer, void *message);
     qr_status (*halo_place)(qr_backend *backend, const qr_halo_peer *peer, const void *message);
+
+    /* Buffers for the messages to and from a peer, halo_bytes() each, that the two above are fastest with: memory of
+     * the host, or of the device where on_device; owned by the backend. NULL: any memory will do. */
+    qr_status (*halo_buffers)(qr_backend *backend, const qr_halo_peer *peer, bool on_device, void **send,
+                              void **receive);
 
     /* Counts the current votes. */
     qr_status (*count)(qr_backend *backend, qr_tally *out);
@@ -103,6 +127,9 @@ typedef struct qr_backend_ops {
     /* True when states and votes differ from the CPU backend's by rounding: the deck allowed it (model->fast), and this
      * backend makes use of it. NULL: never. */
     bool (*is_fast)(const qr_backend *backend);
+
+    /* NULL: nothing to tell. */
+    void (*counters)(const qr_backend *backend, qr_counters *out);
 
     /* A few words on how votes are stored and stepped, for the start-up line. */
     const char *(*describe)(const qr_backend *backend);

@@ -5,7 +5,7 @@
 
 #include "backend/backend.h"
 
-enum { QR_MODULE_VERSION = 1 };
+enum { QR_MODULE_VERSION = 2 };
 
 typedef struct qr_module {
     int version;  /* QR_MODULE_VERSION of the build */

@@ -25,6 +25,16 @@
  * its files are checkpoint.replica         before each piece of a replica is written; checkpoint.replica_name: before
  * its name checkpoint.read            before each page that is read back
  *
+ * Points of GPUs, passed before every batch of steps, or every step where votes travel through the host; any error
+ * does:
+ *
+ *     cuda.kernel                a kernel ends with an illegal instruction: the device answers errors from then on
+ *     cuda.stall                 a kernel runs for longer than compute.timeout
+ *     nccl.link                  NCCL says that a link to another rank failed
+ *
+ * Some ranks alone fail where only they have the variable:
+ * mpirun -n 2 quorate run DECK : -n 1 env QUORATE_FAULT=cuda.kernel:EIO@5 quorate run DECK
+ *
  * Unset, a point costs one read of a variable. */
 #ifndef QR_BASE_FAULT_H
 #define QR_BASE_FAULT_H

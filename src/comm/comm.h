@@ -41,6 +41,7 @@ typedef struct qr_comm {
     MPI_Op tally_op;
     MPI_Datatype tally_type;
     int64_t tally_options;
+    bool alarmed; /* see qr_comm_hears_alarm */
 } qr_comm;
 
 /* Collective over MPI_COMM_WORLD. ranks_per_node > 0 treats that many consecutive ranks of a machine as a node of their
@@ -81,10 +82,25 @@ typedef struct qr_notes {
  */
 qr_status qr_comm_reduce(qr_comm *comm, int64_t n_options, qr_tally *tally, qr_notes *notes);
 
-/* Exchanges halo votes with every peer part: host buffers through MPI. Buffers are made once. */
+/* Sums the notes alone over all compute ranks. Collective over compute. patience_s < 0 waits for ever; false when time
+ * is over: the others are somewhere else and will not come, and only an abort ends the job. */
+bool qr_comm_share_notes(qr_comm *comm, qr_notes *notes, double patience_s);
+
+/* For ranks that wait for each other's devices and not for MPI: one that fails rings, and the others hear it if they
+ * ask now and then (context: the qr_comm). Both return at once. The next notes that say that somebody failed end the
+ * alarm. */
+void qr_comm_ring(qr_comm *comm);
+bool qr_comm_hears_alarm(void *context);
+
+/* Whether MPI says that it sends from and receives into the memory of CUDA devices; asked of the library that runs, not
+ * of the one that was compiled against. */
+bool qr_comm_takes_device_memory(void);
+
+/* Exchanges halo votes with every peer part through MPI. Buffers are made once: the backend's where it has some
+ * (halo_buffers), on its device where device_messages, which MPI must be able to take. */
 typedef struct qr_halo_exchange qr_halo_exchange;
 qr_status qr_halo_exchange_create(qr_comm *comm, const qr_network *network, const qr_backend_ops *ops,
-                                  qr_backend *backend, qr_halo_exchange **out);
+                                  qr_backend *backend, bool device_messages, qr_halo_exchange **out);
 void qr_halo_exchange_destroy(qr_halo_exchange *exchange);
 qr_status qr_halo_exchange_run(qr_halo_exchange *exchange);
 /* Bytes sent by this rank in one exchange. */

@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(OPEN_MPI)
+#include <mpi-ext.h>
+#endif
+
 enum { TAG_HALO = 12, MAX_MESSAGE_BYTES = 1 << 30 };
 
 struct qr_halo_exchange {
@@ -12,6 +16,8 @@ struct qr_halo_exchange {
     const qr_network *network;
     const qr_backend_ops *ops;
     qr_backend *backend;
+    bool on_device;
+    bool owned;           /* buffers */
     unsigned char **send; /* [n_peers] */
     unsigned char **recv; /* [n_peers] */
     int64_t *send_bytes;
@@ -21,6 +27,15 @@ struct qr_halo_exchange {
     int max_requests;
     int64_t bytes_sent;
 };
+
+bool qr_comm_takes_device_memory(void)
+{
+#if defined(OMPI_HAVE_MPI_EXT_CUDA) && OMPI_HAVE_MPI_EXT_CUDA
+    return MPIX_Query_cuda_support() == 1;
+#else
+    return false;
+#endif
+}
 
 static int pieces_of(int64_t bytes)
 {
@@ -33,10 +48,10 @@ void qr_halo_exchange_destroy(qr_halo_exchange *exchange)
         return;
     }
     for (int i = 0; i < exchange->network->halo.n_peers; i++) {
-        if (exchange->send != NULL) {
+        if (exchange->owned && exchange->send != NULL) {
             free(exchange->send[i]);
         }
-        if (exchange->recv != NULL) {
+        if (exchange->owned && exchange->recv != NULL) {
             free(exchange->recv[i]);
         }
     }
@@ -48,7 +63,26 @@ void qr_halo_exchange_destroy(qr_halo_exchange *exchange)
     free(exchange);
 }
 
-/* Buffers a word larger than the message, because bits are copied a word at a time. */
+/* The backend's buffers, or plain memory: a word more than the message, because bits are copied a word at a time. */
+static qr_status make_pair(qr_halo_exchange *exchange, int i)
+{
+    const qr_halo_peer *peer = &exchange->network->halo.peers[i];
+    void *send = NULL;
+    void *recv = NULL;
+    qr_status status = QR_OK;
+    if (!exchange->owned) {
+        status = exchange->ops->halo_buffers(exchange->backend, peer, exchange->on_device, &send, &recv);
+    } else {
+        status = qr_allocate((size_t)exchange->send_bytes[i] + 8, 1, "halo message", &send);
+        if (status == QR_OK && peer->peer != exchange->comm->me.part) {
+            status = qr_allocate((size_t)exchange->recv_bytes[i] + 8, 1, "halo message", &recv);
+        }
+    }
+    exchange->send[i] = send;
+    exchange->recv[i] = recv;
+    return status;
+}
+
 static qr_status make_buffers(qr_halo_exchange *exchange)
 {
     const qr_halo *halo = &exchange->network->halo;
@@ -56,15 +90,11 @@ static qr_status make_buffers(qr_halo_exchange *exchange)
         const qr_halo_peer *peer = &halo->peers[i];
         exchange->send_bytes[i] = exchange->ops->halo_bytes(exchange->backend, peer->send_count);
         exchange->recv_bytes[i] = exchange->ops->halo_bytes(exchange->backend, peer->recv_count);
-        qr_status status =
-            qr_allocate((size_t)exchange->send_bytes[i] + 8, 1, "halo message", (void **)&exchange->send[i]);
-        if (status == QR_OK && peer->peer != exchange->comm->me.part) {
-            status = qr_allocate((size_t)exchange->recv_bytes[i] + 8, 1, "halo message", (void **)&exchange->recv[i]);
-            exchange->bytes_sent += exchange->send_bytes[i];
-        }
+        qr_status status = make_pair(exchange, i);
         if (status != QR_OK) {
             return status;
         }
+        exchange->bytes_sent += peer->peer != exchange->comm->me.part ? exchange->send_bytes[i] : 0;
         exchange->max_requests += pieces_of(exchange->send_bytes[i]) + pieces_of(exchange->recv_bytes[i]);
     }
     return qr_allocate((size_t)exchange->max_requests, sizeof(MPI_Request), "halo requests",
@@ -72,7 +102,7 @@ static qr_status make_buffers(qr_halo_exchange *exchange)
 }
 
 qr_status qr_halo_exchange_create(qr_comm *comm, const qr_network *network, const qr_backend_ops *ops,
-                                  qr_backend *backend, qr_halo_exchange **out)
+                                  qr_backend *backend, bool device_messages, qr_halo_exchange **out)
 {
     qr_halo_exchange *exchange = NULL;
     size_t n = (size_t)network->halo.n_peers;
@@ -84,6 +114,8 @@ qr_status qr_halo_exchange_create(qr_comm *comm, const qr_network *network, cons
     exchange->network = network;
     exchange->ops = ops;
     exchange->backend = backend;
+    exchange->on_device = device_messages;
+    exchange->owned = ops->halo_buffers == NULL;
     status = qr_allocate(n, sizeof(void *), "halo exchange", (void **)&exchange->send);
     if (status == QR_OK) {
         status = qr_allocate(n, sizeof(void *), "halo exchange", (void **)&exchange->recv);

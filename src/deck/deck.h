@@ -38,7 +38,12 @@ typedef enum qr_network_kind {
 typedef enum qr_neighbourhood { QR_VON_NEUMANN, QR_MOORE } qr_neighbourhood;
 typedef enum qr_backend_choice { QR_BACKEND_AUTO, QR_BACKEND_CPU, QR_BACKEND_CUDA } qr_backend_choice;
 typedef enum qr_precision_choice { QR_PRECISION_EXACT, QR_PRECISION_FAST } qr_precision_choice;
-typedef enum qr_exchange_choice { QR_EXCHANGE_AUTO, QR_EXCHANGE_MPI_HOST, QR_EXCHANGE_NCCL } qr_exchange_choice;
+typedef enum qr_exchange_choice {
+    QR_EXCHANGE_AUTO,
+    QR_EXCHANGE_MPI_HOST,
+    QR_EXCHANGE_MPI_CUDA,
+    QR_EXCHANGE_NCCL
+} qr_exchange_choice;
 
 typedef struct qr_list_int {
     int64_t n;
@@ -127,6 +132,8 @@ typedef struct qr_deck {
         int backend;     /* qr_backend_choice */
         int precision;   /* qr_precision_choice */
         int64_t threads; /* per compute rank; 0 = auto */
+        double timeout;  /* seconds */
+        bool device_times;
     } compute;
     struct {
         int exchange;           /* qr_exchange_choice */

@@ -20,8 +20,10 @@ static const char *const neighbourhoods[] = {[QR_VON_NEUMANN] = "von_neumann", [
 static const char *const backends[] = {
     [QR_BACKEND_AUTO] = "auto", [QR_BACKEND_CPU] = "cpu", [QR_BACKEND_CUDA] = "cuda"};
 static const char *const precisions[] = {[QR_PRECISION_EXACT] = "exact", [QR_PRECISION_FAST] = "fast"};
-static const char *const exchanges[] = {
-    [QR_EXCHANGE_AUTO] = "auto", [QR_EXCHANGE_MPI_HOST] = "mpi-host", [QR_EXCHANGE_NCCL] = "nccl"};
+static const char *const exchanges[] = {[QR_EXCHANGE_AUTO] = "auto",
+                                        [QR_EXCHANGE_MPI_HOST] = "mpi-host",
+                                        [QR_EXCHANGE_MPI_CUDA] = "mpi-cuda",
+                                        [QR_EXCHANGE_NCCL] = "nccl"};
 
 static const char *const consistencies[] = {
     [QR_CONSISTENT_ONE] = "one", [QR_CONSISTENT_QUORUM] = "quorum", [QR_CONSISTENT_ALL] = "all"};
@@ -120,9 +122,13 @@ const qr_key qr_keys[] = {
      .doc = "fast: neural agents on GPUs step by tensor cores, the same but for rounding; no effect elsewhere"},
     {KEY(INT, compute, threads), CHANGEABLE, .unit = "threads", .standard = "auto", .least = 1, .most = 4096, AUTO(0),
      .doc = "Threads of each compute rank; auto = its share of the cores"},
+    {KEY(DURATION, compute, timeout), CHANGEABLE, .standard = "120 s", .low = 0.1, .high = DAY_S,
+     .doc = "Longest wait for an answer of a GPU"},
+    {KEY(BOOL, compute, device_times), CHANGEABLE, .standard = "false",
+     .doc = "Time the phases of a step on the GPU too, one step of each batch; costs small crowds some speed"},
 
     {KEY(CHOICE, comm, exchange), CHANGEABLE, .standard = "auto", CHOICES(exchanges),
-     .doc = "How votes travel between ranks; auto = nccl where every rank has a GPU of its own"},
+     .doc = "How votes travel between ranks; auto = nccl where every rank has a GPU of its own, then mpi-cuda"},
     {KEY(INT, comm, ranks_per_node), CHANGEABLE, .unit = "ranks", .standard = "auto", .least = 1, .most = MILLION, AUTO(0),
      .doc = "auto = the machine's nodes; a number emulates nodes of that many ranks"},
 

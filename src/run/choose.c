@@ -79,7 +79,42 @@ static qr_status join(qr_simulation *simulation)
         return status;
     }
     MPI_Bcast(id, QR_JOIN_BYTES, MPI_BYTE, 0, comm->compute);
-    return qr_comm_agree(comm->compute, simulation->ops->join(simulation->backend, comm->n_parts, comm->me.part, id));
+    status = simulation->ops->join(simulation->backend, comm->n_parts, comm->me.part, id);
+    /* The others may wait for this rank inside the library that joins them. */
+    if (!qr_comm_meet(comm->compute, status == QR_OK ? -1.0 : QR_ABORT_AFTER_S)) {
+        simulation->must_abort = true;
+        return status;
+    }
+    return qr_comm_agree(comm->compute, status);
+}
+
+static qr_status check_exchange(const qr_simulation *simulation)
+{
+    const qr_deck *deck = simulation->deck;
+    if (deck->comm.exchange == QR_EXCHANGE_NCCL && simulation->ops->join == NULL) {
+        return qr_deck_complain(deck, "comm.exchange", "nccl needs compute.backend: cuda, in a build with NCCL");
+    }
+    if (deck->comm.exchange == QR_EXCHANGE_MPI_CUDA && simulation->ops->halo_buffers == NULL) {
+        return qr_deck_complain(deck, "comm.exchange", "mpi-cuda needs compute.backend: cuda");
+    }
+    return QR_OK;
+}
+
+/* Whether MPI takes device memory on every compute rank. */
+static qr_status choose_mpi(qr_simulation *simulation)
+{
+    int takes = qr_comm_takes_device_memory() && simulation->ops->halo_buffers != NULL ? 1 : 0;
+    MPI_Allreduce(MPI_IN_PLACE, &takes, 1, MPI_INT, MPI_MIN, simulation->comm->compute);
+    if (takes == 0 && simulation->deck->comm.exchange == QR_EXCHANGE_MPI_CUDA) {
+        return qr_error(QR_ENVIRONMENT,
+                        "comm.exchange: mpi-cuda needs an MPI library with CUDA support, which this one says it has "
+                        "not; load another one (jobscripts/openmpi_cuda.sh builds one), or use mpi-host or auto");
+    }
+    if (takes != 0) {
+        simulation->device_messages = true;
+        simulation->exchange_name = simulation->comm->n_parts == 1 ? simulation->exchange_name : "mpi-cuda";
+    }
+    return QR_OK;
 }
 
 qr_status qr_choose_exchange(qr_simulation *simulation)
@@ -87,33 +122,29 @@ qr_status qr_choose_exchange(qr_simulation *simulation)
     const qr_comm *comm = simulation->comm;
     int choice = simulation->deck->comm.exchange;
     bool distinct = false;
-    bool can_join = simulation->ops->join != NULL;
-    qr_status status = QR_OK;
     simulation->exchange_name = comm->n_parts == 1 ? "none, for one compute rank" : "mpi-host";
-    if (choice == QR_EXCHANGE_NCCL && !can_join) {
-        return qr_deck_complain(simulation->deck, "comm.exchange",
-                                "nccl needs compute.backend: cuda, in a build with NCCL");
-    }
-    if (choice == QR_EXCHANGE_MPI_HOST || !can_join) {
-        return QR_OK;
-    }
-    if (comm->n_parts == 1 && choice == QR_EXCHANGE_AUTO) {
-        return QR_OK;
-    }
-    status = have_own_devices(simulation, &distinct);
-    if (status != QR_OK) {
+    qr_status status = check_exchange(simulation);
+    if (status != QR_OK || choice == QR_EXCHANGE_MPI_HOST || (choice == QR_EXCHANGE_AUTO && comm->n_parts == 1)) {
         return status;
     }
-    if (!distinct && choice == QR_EXCHANGE_NCCL) {
-        return qr_deck_complain(simulation->deck, "comm.exchange",
-                                "nccl needs a GPU for each compute rank, and some share one; use mpi-host or auto");
-    }
-    if (!distinct) {
-        if (comm->me.part == 0) {
-            qr_warning("several compute ranks share a GPU: their votes go through the host, which is slow");
+    if (simulation->ops->join != NULL && choice != QR_EXCHANGE_MPI_CUDA) {
+        status = have_own_devices(simulation, &distinct);
+        if (status != QR_OK) {
+            return status;
         }
-        return QR_OK;
+        if (distinct) {
+            simulation->exchange_name = "nccl";
+            return join(simulation);
+        }
+        if (choice == QR_EXCHANGE_NCCL) {
+            return qr_deck_complain(simulation->deck, "comm.exchange",
+                                    "nccl needs a GPU for each compute rank, and some share one; use mpi-host or auto");
+        }
+        if (comm->me.part == 0) {
+            qr_warning(
+                "several compute ranks share a GPU, which NCCL does not serve: their votes go through MPI, which "
+                "is slow");
+        }
     }
-    simulation->exchange_name = "nccl";
-    return join(simulation);
+    return choose_mpi(simulation);
 }

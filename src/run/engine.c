@@ -127,10 +127,11 @@ static bool advance_batch(loop *l)
                       .consensus = &simulation->consensus,
                       .votes = simulation->tally.votes};
     qr_status status = simulation->ops->run(simulation->backend, &steps);
-    note_failure(l, status);
-    if (status != QR_OK && simulation->comm->n_parts > 1) {
-        simulation->must_abort = true; /* the others wait on their devices, and would never hear of it */
-        return false;
+    /* A rank that gave up because another one failed leaves it to that one to say why. */
+    bool rings = status != QR_OK && !qr_comm_hears_alarm(simulation->comm);
+    if (rings) { /* the others wait on their devices, and would never hear of it */
+        note_failure(l, status);
+        qr_comm_ring(simulation->comm);
     }
     double took = qr_now_s() - at;
     at = qr_timer_lap(&simulation->timers, QR_PHASE_UPDATE, at);
@@ -142,7 +143,10 @@ static bool advance_batch(loop *l)
         double grown = fitting < 4.0 * (double)l->batch ? fitting : 4.0 * (double)l->batch;
         l->notes.batch = grown < 1.0 ? 1 : grown > LARGEST_BATCH ? LARGEST_BATCH : (int64_t)grown;
     }
-    note_failure(l, qr_comm_reduce(simulation->comm, 0, &simulation->tally, &l->notes));
+    if (!qr_comm_share_notes(simulation->comm, &l->notes, rings ? QR_ABORT_AFTER_S : -1.0)) {
+        simulation->must_abort = true;
+        return false;
+    }
     l->batch = l->notes.batch > 0 ? l->notes.batch : 1;
     (void)qr_timer_lap(&simulation->timers, QR_PHASE_REDUCE, at);
     return true;
@@ -154,7 +158,7 @@ static void hand_over(loop *l, bool last)
     qr_simulation *simulation = l->simulation;
     const qr_deck *deck = simulation->deck;
     double at = qr_now_s();
-    if (l->failure != QR_OK) {
+    if (l->failure != QR_OK || l->notes.failed != 0) { /* on any rank: tally and votes are not what they seem */
         return;
     }
     bool root = simulation->comm->me.part == 0;
@@ -201,7 +205,7 @@ qr_status qr_engine_run(qr_simulation *simulation)
     simulation->consensus = qr_consensus_begin(simulation->spec.n_agents, deck->agents.options, deck->consensus.quorum,
                                                deck->consensus.hold);
     bool alone = simulation->ops->run != NULL && simulation->ops->runs_alone(simulation->backend) &&
-                 simulation->deck->comm.exchange != QR_EXCHANGE_MPI_HOST;
+                 deck->comm.exchange != QR_EXCHANGE_MPI_HOST && deck->comm.exchange != QR_EXCHANGE_MPI_CUDA;
     l.batch = 1;
     simulation->started_s = qr_now_s();
     count_start(&l);

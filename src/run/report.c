@@ -1,5 +1,5 @@
 /* What a person sees of a run: start, progress, the table at the end; and the same as JSON. */
-#include "run/simulation.h"
+#include "run/counters.h"
 
 #include "base/log.h"
 #include "quorate_version.h"
@@ -118,6 +118,7 @@ static qr_status write_metrics(qr_simulation *simulation, double now, double rat
                                                       [QR_PHASE_OUTPUT] = "output_s"};
         (void)json_object_set_new(line, keys[p], json_real(simulation->timers.seconds[p]));
     }
+    qr_counters_to_json(simulation, line);
     char *text = line != NULL ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(line);
     if (text == NULL) {
@@ -231,6 +232,11 @@ qr_status qr_report_summary(qr_simulation *simulation)
         "agent_updates_per_s",
         elapsed > 0.0 ? (double)simulation->step * (double)simulation->spec.n_agents / elapsed : 0.0,
         "waited_for_output_s", simulation->results.waited_s, "phases_of_compute_rank_0_s", phases);
+    if (summary != NULL && simulation->ops->counters != NULL) {
+        json_t *gpu = json_object();
+        qr_counters_to_json(simulation, gpu);
+        (void)json_object_set_new(summary, "gpu_of_compute_rank_0", gpu);
+    }
     char *text = summary != NULL ? json_dumps(summary, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(summary);
     if (text == NULL) {
@@ -275,10 +281,13 @@ void qr_report_end(qr_simulation *simulation)
     MPI_Reduce(simulation->timers.seconds, shortest, QR_N_PHASES, MPI_DOUBLE, MPI_MIN, 0, comm->compute);
     int64_t halo_bytes = qr_halo_exchange_bytes(simulation->exchange);
     MPI_Allreduce(MPI_IN_PLACE, &halo_bytes, 1, MPI_INT64_T, MPI_SUM, comm->compute);
+    if (comm->me.part == 0) {
+        print_table(longest, shortest);
+    }
+    qr_counters_print(simulation);
     if (comm->me.part != 0) {
         return;
     }
-    print_table(longest, shortest);
     double update = longest[QR_PHASE_UPDATE];
     if (update > 0.0) {
         qr_info("  update: %.4g agents/s in all; at least %.2f GB/s of memory on compute rank 0; halo %lld bytes an "

@@ -87,6 +87,8 @@ static qr_status serve_and_step(qr_simulation *simulation)
     qr_status status = QR_OK;
     if (simulation->comm->me.role == QR_ROLE_IO) {
         status = qr_io_server_run(simulation->server, NULL, &simulation->io_totals);
+        qr_status clean = qr_check_own_maps(simulation, "at the end");
+        status = status == QR_OK ? clean : status;
     } else {
         status = compute(simulation);
         if (simulation->must_abort) {
@@ -153,5 +155,8 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
     }
     outcome->exit_fast = qr_io_must_exit_fast();
     qr_simulation_clear(&simulation);
+    if (status == QR_DEVICE || status == QR_TRANSIENT) { /* its libraries may not be ready for an orderly end */
+        outcome->exit_fast = true;
+    }
     return status;
 }

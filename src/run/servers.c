@@ -130,6 +130,9 @@ qr_status qr_servers_create(qr_simulation *simulation)
     if (!own && comm->me.role == QR_ROLE_COMPUTE) {
         status = qr_queue_attach(mine, bytes, &simulation->results.queue);
     }
+    if (status == QR_OK) {
+        status = qr_check_own_maps(simulation, "at the start");
+    }
     if (status == QR_OK && (own || comm->me.role == QR_ROLE_IO)) {
         status = create_server(simulation);
     }

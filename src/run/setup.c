@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* More than a deck may have, so that the parser can say what is wrong with a large file. */
-enum { ABORT_AFTER_S = 5, MAX_READ_BYTES = 16 * QR_DECK_MAX_BYTES };
+enum { MAX_READ_BYTES = 16 * QR_DECK_MAX_BYTES };
 
 /* Rank 0 reads the text; everybody parses it, and comes to the same outcome. */
 qr_status qr_simulation_read_deck(qr_simulation *simulation)
@@ -136,7 +136,7 @@ static qr_status build_network(qr_simulation *simulation)
             status = qr_network_set_colours(simulation->network, &exchange);
         }
         /* A part that failed half-way leaves the others waiting for its edges: they would never hear of it. */
-        if (!qr_comm_meet(comm->compute, status == QR_OK ? -1.0 : ABORT_AFTER_S)) {
+        if (!qr_comm_meet(comm->compute, status == QR_OK ? -1.0 : QR_ABORT_AFTER_S)) {
             simulation->must_abort = true;
             return status;
         }
@@ -196,7 +196,11 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
                               .network = simulation->network,
                               .file_votes = file_votes,
                               .threads = simulation->threads,
-                              .place = place};
+                              .place = place,
+                              .timeout_s = simulation->deck->compute.timeout,
+                              .device_times = simulation->deck->compute.device_times,
+                              .must_give_up = qr_comm_hears_alarm,
+                              .context = simulation->comm};
     status = simulation->ops->create(&setup, &simulation->backend);
     if (status != QR_OK) {
         status = qr_error_context(status, "compute rank %d", simulation->comm->me.part);
@@ -207,7 +211,7 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
     }
     if (status == QR_OK) {
         status = qr_halo_exchange_create(simulation->comm, simulation->network, simulation->ops, simulation->backend,
-                                         &simulation->exchange);
+                                         simulation->device_messages, &simulation->exchange);
         status = qr_comm_agree(simulation->comm->compute, status);
     }
     (void)qr_timer_lap(&simulation->timers, QR_PHASE_START, at);
@@ -242,7 +246,9 @@ qr_status qr_simulation_build(qr_simulation *simulation)
         if (simulation->comm->me.role == QR_ROLE_COMPUTE) {
             status = build_backend(simulation, weights, file_votes);
         }
-        status = qr_comm_agree(simulation->comm->world, status);
+        if (!simulation->must_abort) {
+            status = qr_comm_agree(simulation->comm->world, status);
+        }
     }
     free(weights);
     free(file_votes);

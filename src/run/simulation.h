@@ -12,6 +12,9 @@
 #include "queue/queue.h"
 #include "run/run.h"
 
+/* How long a rank that failed waits for the others to hear of it before it ends the job by itself. */
+enum { QR_ABORT_AFTER_S = 5 };
+
 static inline int64_t qr_min64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -42,6 +45,7 @@ typedef struct qr_simulation {
     const qr_backend_ops *ops;
     char backend_reason[192]; /* why this backend */
     const char *exchange_name;
+    bool device_messages; /* halo votes go to MPI in device memory */
     qr_backend *backend;
     qr_halo_exchange *exchange;
     int threads;
@@ -87,6 +91,9 @@ qr_status qr_simulation_read_weights(qr_simulation *simulation, float **weights)
 int64_t qr_estimate_part_bytes(const qr_simulation *simulation, const qr_model *model, int part);
 void qr_warn_of_memory(const qr_simulation *simulation, const qr_model *model);
 void qr_print_plan(const qr_simulation *simulation, const qr_model *model);
+
+/* maps.c: QR_ENVIRONMENT on an I/O rank into which a CUDA library is mapped. `when`: for the message. */
+qr_status qr_check_own_maps(const qr_simulation *simulation, const char *when);
 
 /* servers.c: queues and I/O servers. Collective over the world. */
 qr_status qr_servers_create(qr_simulation *simulation);

@@ -7,20 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void cuda_destroy(qr_backend *backend)
+static void free_device(qr_backend *backend)
 {
-    if (backend == NULL) {
-        return;
-    }
-    qr_nccl_destroy(backend->nccl);
-    if (backend->graph != NULL) {
-        (void)cudaGraphExecDestroy(backend->graph);
-    }
     for (size_t i = 0; i < backend->n_allocations; i++) {
         (void)cudaFree(backend->allocations[i]);
     }
-    free(backend->allocations);
-    free(backend->peers);
+    for (int i = 0; backend->peers != NULL && i < backend->network->halo.n_peers; i++) {
+        (void)cudaFreeHost(backend->peers[i].host_send);
+        (void)cudaFreeHost(backend->peers[i].host_receive);
+    }
     if (backend->registered != NULL) {
         (void)cudaHostUnregister(backend->registered);
     }
@@ -29,12 +24,29 @@ static void cuda_destroy(qr_backend *backend)
     (void)cudaFreeHost(backend->row_votes);
     (void)cudaFreeHost(backend->row_leaders);
     (void)cudaFreeHost(backend->mail);
+    qr_cuda_destroy_times(backend);
     if (backend->done != NULL) {
         (void)cudaEventDestroy(backend->done);
     }
     if (backend->stream != NULL) {
         (void)cudaStreamDestroy(backend->stream);
     }
+}
+
+static void cuda_destroy(qr_backend *backend)
+{
+    if (backend == NULL) {
+        return;
+    }
+    if (backend->graph != NULL) {
+        (void)cudaGraphExecDestroy(backend->graph);
+    }
+    backend->is_lost = !qr_nccl_destroy(backend->nccl) || backend->is_lost;
+    if (!backend->is_lost) { /* giving memory back would wait for the device; the end of the process does it as well */
+        free_device(backend);
+    }
+    free(backend->allocations);
+    free(backend->peers);
     free(backend);
 }
 
@@ -68,6 +80,9 @@ static qr_status choose_device(qr_backend *backend, int place)
     if (status == QR_OK) {
         status = qr_cuda_check(cudaEventCreateWithFlags(&backend->done, cudaEventDisableTiming), "making an event");
     }
+    if (status == QR_OK) {
+        status = qr_cuda_make_times(backend);
+    }
     return status;
 }
 
@@ -99,6 +114,27 @@ static void describe(qr_backend *backend)
     }
 }
 
+static double cuda_bytes_per_step(const qr_backend *backend)
+{
+    const qr_part *part = &backend->part;
+    double own = (double)part->count;
+    double votes = part->form == QR_FORM_PLANES ? 2.0 * part->n_planes / 8.0 : 2.0 / (double)(1u << part->packing);
+    double edges = part->row != NULL ? 5.0 * (double)backend->network->own_edge_ends : 0.0;
+    return own * (votes + 8.0 * (double)backend->model->state_dim) + edges;
+}
+
+/* What votes, states and neighbour lists will take; the rest is small. */
+static int64_t planned_bytes(const qr_backend_setup *setup)
+{
+    const qr_network *network = setup->network;
+    int64_t lists = 0;
+    if (network->rows.row != NULL) {
+        lists = (network->own.count + 1) * (int64_t)sizeof(int64_t) +
+                network->rows.row[network->own.count] * (int64_t)sizeof(uint32_t);
+    }
+    return lists + qr_cuda_bytes_estimate(setup->model, &network->spec, network->own.count, network->view);
+}
+
 static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
 {
     qr_backend *backend = NULL;
@@ -110,6 +146,11 @@ static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
     backend->network = setup->network;
     backend->n_parts = setup->network->n_parts;
     backend->threads = setup->threads > 0 ? setup->threads : 1;
+    backend->timeout_s = setup->timeout_s > 0.0 ? setup->timeout_s : QR_TIMEOUT_S;
+    backend->must_give_up = setup->must_give_up;
+    backend->context = setup->context;
+    backend->device_times = setup->device_times;
+    backend->planned_bytes = planned_bytes(setup);
     int64_t n_options = setup->model->rule.n_options;
     status = choose_device(backend, setup->place);
     if (status == QR_OK) {
@@ -136,11 +177,15 @@ static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
     if (status == QR_OK) {
         status = qr_cuda_wait(backend);
     }
+    if (status == QR_OK) {
+        status = qr_cuda_measure_copy(backend);
+    }
     if (status != QR_OK) {
         cuda_destroy(backend);
         return status;
     }
     describe(backend);
+    backend->bytes_per_step = cuda_bytes_per_step(backend);
     *out = backend;
     return QR_OK;
 }
@@ -154,13 +199,16 @@ static int64_t cuda_halo_bytes(const qr_backend *backend, int64_t n_votes)
 
 static qr_status cuda_read_votes(qr_backend *backend, int64_t first, int64_t count, uint8_t *out)
 {
-    qr_status status = QR_OK;
+    qr_status status = qr_cuda_check_lost(backend);
     for (int64_t at = 0; at < count && status == QR_OK; at += QR_CUDA_STAGING) {
         int64_t n = count - at < QR_CUDA_STAGING ? count - at : QR_CUDA_STAGING;
         qr_launch_load(&backend->part, first + at, n, backend->staging, backend->stream);
-        status = qr_cuda_check(
-            cudaMemcpyAsync(out + at, backend->staging, (size_t)n, cudaMemcpyDeviceToHost, backend->stream),
-            "reading votes");
+        status = qr_cuda_wait(backend); /* a copy to pageable memory waits as well, but for ever */
+        if (status == QR_OK) {
+            status = qr_cuda_check(
+                cudaMemcpyAsync(out + at, backend->staging, (size_t)n, cudaMemcpyDeviceToHost, backend->stream),
+                "reading votes");
+        }
         if (status == QR_OK) {
             status = qr_cuda_wait(backend);
         }
@@ -174,16 +222,19 @@ static qr_status cuda_read_state(qr_backend *backend, int64_t first, int64_t cou
     if (dim == 0 || count == 0) {
         return QR_OK;
     }
-    qr_status status =
-        qr_cuda_check(cudaMemcpyAsync(out, backend->part.state + (size_t)first * dim,
-                                      (size_t)count * dim * sizeof(float), cudaMemcpyDeviceToHost, backend->stream),
-                      "reading states");
+    qr_status status = qr_cuda_wait(backend);
+    if (status == QR_OK) {
+        status =
+            qr_cuda_check(cudaMemcpyAsync(out, backend->part.state + (size_t)first * dim,
+                                          (size_t)count * dim * sizeof(float), cudaMemcpyDeviceToHost, backend->stream),
+                          "reading states");
+    }
     return status == QR_OK ? qr_cuda_wait(backend) : status;
 }
 
 static qr_status cuda_write_votes(qr_backend *backend, int64_t first, int64_t count, const uint8_t *votes)
 {
-    qr_status status = QR_OK;
+    qr_status status = qr_cuda_wait(backend);
     backend->is_up_to_date = false;
     for (int64_t at = 0; at < count && status == QR_OK; at += QR_CUDA_STAGING) {
         int64_t n = count - at < QR_CUDA_STAGING ? count - at : QR_CUDA_STAGING;
@@ -205,10 +256,13 @@ static qr_status cuda_write_state(qr_backend *backend, int64_t first, int64_t co
     if (dim == 0 || count == 0) {
         return QR_OK;
     }
-    qr_status status =
-        qr_cuda_check(cudaMemcpyAsync(backend->part.state + (size_t)first * dim, state,
-                                      (size_t)count * dim * sizeof(float), cudaMemcpyHostToDevice, backend->stream),
-                      "writing states");
+    qr_status status = qr_cuda_wait(backend);
+    if (status == QR_OK) {
+        status =
+            qr_cuda_check(cudaMemcpyAsync(backend->part.state + (size_t)first * dim, state,
+                                          (size_t)count * dim * sizeof(float), cudaMemcpyHostToDevice, backend->stream),
+                          "writing states");
+    }
     return status == QR_OK ? qr_cuda_wait(backend) : status;
 }
 
@@ -225,15 +279,6 @@ static void cuda_device_id(const qr_backend *backend, void *out)
     memcpy(out, backend->device_id, QR_DEVICE_ID_BYTES);
 }
 
-static double cuda_bytes_per_step(const qr_backend *backend)
-{
-    const qr_part *part = &backend->part;
-    double own = (double)part->count;
-    double votes = part->form == QR_FORM_PLANES ? 2.0 * part->n_planes / 8.0 : 2.0 / (double)(1u << part->packing);
-    double edges = part->row != NULL ? 5.0 * (double)backend->network->own_edge_ends : 0.0;
-    return own * (votes + 8.0 * (double)backend->model->state_dim) + edges;
-}
-
 static const char *cuda_describe(const qr_backend *backend)
 {
     return backend->description;
@@ -242,6 +287,11 @@ static const char *cuda_describe(const qr_backend *backend)
 static bool cuda_is_fast(const qr_backend *backend)
 {
     return backend->part.fast_weights != NULL;
+}
+
+static void cuda_counters(const qr_backend *backend, qr_counters *out)
+{
+    *out = backend->counters;
 }
 
 static bool cuda_runs_alone(const qr_backend *backend)
@@ -264,6 +314,7 @@ const qr_backend_ops qr_backend_ops_cuda = {.name = "cuda",
                                             .halo_bytes = cuda_halo_bytes,
                                             .halo_pack = qr_cuda_halo_pack,
                                             .halo_place = qr_cuda_halo_place,
+                                            .halo_buffers = qr_cuda_halo_buffers,
                                             .count = qr_cuda_count,
                                             .update = qr_cuda_update,
                                             .make_join_id = QR_CUDA_MAKE_ID,
@@ -278,4 +329,5 @@ const qr_backend_ops qr_backend_ops_cuda = {.name = "cuda",
                                             .register_memory = cuda_register_memory,
                                             .bytes_per_step = cuda_bytes_per_step,
                                             .is_fast = cuda_is_fast,
+                                            .counters = cuda_counters,
                                             .describe = cuda_describe};

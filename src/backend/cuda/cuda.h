@@ -10,6 +10,8 @@
 
 typedef struct qr_nccl qr_nccl;
 
+enum { QR_CUDA_STAGING = 1 << 24, QR_CUDA_TIMED_COLOURS = 16 };
+
 /* What is exchanged with one part, as lists of copies in device memory. */
 typedef struct qr_cuda_peer {
     int peer;
@@ -21,17 +23,39 @@ typedef struct qr_cuda_peer {
     qr_copy *in;  /* message to view */
     uint8_t *send;
     uint8_t *receive;
+    void *host_send; /* pinned; made when asked for */
+    void *host_receive;
 } qr_cuda_peer;
+
+/* Events around work whose time on the device is wanted. */
+typedef struct qr_cuda_span {
+    cudaEvent_t begin;
+    cudaEvent_t end;
+} qr_cuda_span;
 
 struct qr_backend {
     const qr_model *model;
     const qr_network *network;
     int threads; /* of this rank, for work at the start */
+    double timeout_s;
+    bool (*must_give_up)(void *context);
+    void *context;
+    bool device_times;
+    bool link_fails; /* on demand */
+    bool is_lost;    /* the device does not answer: whatever waits for it would wait for ever */
     int device;
     char device_name[64];
     unsigned char device_id[QR_DEVICE_ID_BYTES];
     cudaStream_t stream;
     cudaEvent_t done;
+    qr_cuda_span batch; /* the batch or call in progress */
+    /* Where device_times: the first step of every graph, and of a sweep its first colours. */
+    qr_cuda_span halo_of[QR_CUDA_TIMED_COLOURS];
+    qr_cuda_span update_of[QR_CUDA_TIMED_COLOURS];
+    qr_cuda_span reduce;
+    qr_counters counters;
+    double bytes_per_step;
+    int64_t planned_bytes; /* of device memory, in all, as far as known before any is taken */
     qr_part part;
     qr_control *control; /* pinned copy of the control block */
     void **allocations;  /* device memory, freed together */
@@ -64,8 +88,6 @@ struct qr_backend {
     char description[192];
 };
 
-enum { QR_CUDA_STAGING = 1 << 24 };
-
 /* QR_DEVICE "CUDA: <what>: <reason>", or QR_RESOURCE where memory is short; QR_OK for cudaSuccess. */
 qr_status qr_cuda_check(cudaError_t error, const char *what);
 
@@ -76,8 +98,32 @@ qr_status qr_cuda_allocate(qr_backend *backend, int64_t count, int64_t size, con
 qr_status qr_cuda_upload(qr_backend *backend, const void *from, int64_t count, int64_t size, const char *what,
                          void **out);
 
-/* Waits for everything on the stream. Bounded: a device that does not answer for long is an error. */
+/* Waits for everything on the stream. QR_DEVICE when the device does not answer within the backend's timeout_s: it is
+ * lost from then on, and nothing waits for it again. QR_TRANSIENT when another part failed and this wait would be in
+ * vain. */
 qr_status qr_cuda_wait(qr_backend *backend);
+
+/* QR_DEVICE once the device is lost: before work that a stuck stream would block. */
+qr_status qr_cuda_check_lost(const qr_backend *backend);
+
+/* As qr_error for a wait that took too long; the device counts as lost. */
+qr_status qr_cuda_lose(qr_backend *backend);
+
+/* times.c */
+qr_status qr_cuda_make_times(qr_backend *backend);
+void qr_cuda_destroy_times(qr_backend *backend);
+/* Kernels between these two count as kernel time. The second waits, and adds their time to *phase as well. */
+qr_status qr_cuda_begin_work(qr_backend *backend);
+qr_status qr_cuda_finish_work(qr_backend *backend, double *phase);
+/* The same without a wait, for work that is waited for elsewhere. */
+qr_status qr_cuda_end_work(qr_backend *backend);
+qr_status qr_cuda_take_work(qr_backend *backend, double *phase);
+/* Around a phase of step s of a graph that is being recorded; nothing where device_times is off or s is not timed. */
+qr_status qr_cuda_mark(qr_backend *backend, int64_t s, cudaEvent_t event);
+/* After a batch of so many steps: what its last graph's first step took, if it was taken, stands for them all. */
+qr_status qr_cuda_take_phases(qr_backend *backend, int64_t taken);
+/* Measures the copy bandwidth, in a few milliseconds, where memory for it is free. */
+qr_status qr_cuda_measure_copy(qr_backend *backend);
 
 /* part.c: fills backend->part; allocates votes, states, lists and weights; first votes and states. */
 qr_status qr_cuda_make_part(qr_backend *backend, const uint8_t *file_votes);
@@ -87,6 +133,8 @@ int64_t qr_cuda_bytes_estimate(const qr_model *model, const qr_network_spec *spe
 qr_status qr_cuda_make_halo(qr_backend *backend);
 qr_status qr_cuda_halo_pack(qr_backend *backend, const qr_halo_peer *peer, void *message);
 qr_status qr_cuda_halo_place(qr_backend *backend, const qr_halo_peer *peer, const void *message);
+qr_status qr_cuda_halo_buffers(qr_backend *backend, const qr_halo_peer *peer, bool on_device, void **send,
+                               void **receive);
 
 /* resident.c: qr_cuda_run for crowds that stay on the device as a whole. */
 qr_status qr_cuda_prepare_resident(qr_backend *backend);
@@ -97,15 +145,19 @@ qr_status qr_cuda_count(qr_backend *backend, qr_tally *out);
 qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr_tally *before, qr_tally *out);
 qr_status qr_cuda_run(qr_backend *backend, qr_steps *steps);
 qr_status qr_cuda_send_control(qr_backend *backend);
+/* Before steps are taken: the points of base/fault.h. */
+void qr_cuda_pass_faults(qr_backend *backend);
 
 /* nccl.c */
 qr_status qr_nccl_make_id(void *id);
 qr_status qr_cuda_join(qr_backend *backend, int n_parts, int part, const void *id);
-void qr_nccl_destroy(qr_nccl *nccl);
+/* Aborts what is in flight. No graph that holds its operations may exist any longer: NCCL waits for those. False when
+ * NCCL does not come back from it within seconds; the device counts as lost then. */
+bool qr_nccl_destroy(qr_nccl *nccl);
 /* Enqueued, so that they can be captured: the halo with every other part; handed-in tallies of all parts. */
 qr_status qr_nccl_halo(qr_backend *backend);
 qr_status qr_nccl_gather(qr_backend *backend);
-/* Whether the communicator has failed on this or another rank; tears it down if so. */
+/* Whether the communicator has failed: QR_DEVICE here, QR_TRANSIENT on another rank, which knows more. */
 qr_status qr_nccl_check(qr_backend *backend);
 
 #endif

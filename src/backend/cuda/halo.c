@@ -115,22 +115,77 @@ static qr_cuda_peer *find_peer(qr_backend *backend, const qr_halo_peer *peer)
     return &backend->peers[peer - backend->network->halo.peers];
 }
 
+static qr_status make_pinned(int64_t bytes, void **out)
+{
+    if (*out != NULL || bytes == 0) {
+        return QR_OK;
+    }
+    return qr_cuda_check(cudaHostAlloc(out, (size_t)bytes, cudaHostAllocDefault), "pinned memory for halo messages");
+}
+
+qr_status qr_cuda_halo_buffers(qr_backend *backend, const qr_halo_peer *peer, bool on_device, void **send,
+                               void **receive)
+{
+    qr_cuda_peer *mine = find_peer(backend, peer);
+    qr_status status = QR_OK;
+    if (!on_device) {
+        status = make_pinned(peer->send_count, &mine->host_send);
+        if (status == QR_OK) {
+            status = make_pinned(peer->recv_count, &mine->host_receive);
+        }
+    }
+    if (status == QR_OK) {
+        *send = on_device ? mine->send : mine->host_send;
+        *receive = on_device ? mine->receive : mine->host_receive;
+    }
+    return status;
+}
+
+/* A message in memory that is not pinned is copied once the device is through, for such a copy waits without a bound.
+ */
+static bool is_own(const qr_cuda_peer *mine, const void *message)
+{
+    return message == mine->send || message == mine->receive || message == mine->host_send ||
+           message == mine->host_receive;
+}
+
 qr_status qr_cuda_halo_pack(qr_backend *backend, const qr_halo_peer *peer, void *message)
 {
     qr_cuda_peer *mine = find_peer(backend, peer);
+    qr_status status = qr_cuda_check_lost(backend);
+    if (status == QR_OK) {
+        status = qr_cuda_begin_work(backend);
+    }
+    if (status != QR_OK) {
+        return status;
+    }
     qr_launch_copy(&backend->part, QR_COPY_OUT, mine->out, mine->n_out, mine->out_votes, mine->send, backend->stream);
-    qr_status status =
-        qr_cuda_check(cudaMemcpyAsync(message, mine->send, (size_t)mine->out_votes, cudaMemcpyDefault, backend->stream),
-                      "reading halo votes");
-    return status == QR_OK ? qr_cuda_wait(backend) : status;
+    if (!is_own(mine, message)) {
+        status = qr_cuda_wait(backend);
+    }
+    if (status == QR_OK && message != mine->send && mine->out_votes > 0) {
+        status = qr_cuda_check(
+            cudaMemcpyAsync(message, mine->send, (size_t)mine->out_votes, cudaMemcpyDefault, backend->stream),
+            "reading halo votes");
+    }
+    return status == QR_OK ? qr_cuda_finish_work(backend, &backend->counters.halo_s) : status;
 }
 
 qr_status qr_cuda_halo_place(qr_backend *backend, const qr_halo_peer *peer, const void *message)
 {
     qr_cuda_peer *mine = find_peer(backend, peer);
-    qr_status status = qr_cuda_check(
-        cudaMemcpyAsync(mine->receive, message, (size_t)peer->recv_count, cudaMemcpyDefault, backend->stream),
-        "writing halo votes");
+    qr_status status = qr_cuda_check_lost(backend);
+    if (status == QR_OK) {
+        status = qr_cuda_begin_work(backend);
+    }
+    if (status == QR_OK && message != mine->receive && peer->recv_count > 0) {
+        status = qr_cuda_check(
+            cudaMemcpyAsync(mine->receive, message, (size_t)peer->recv_count, cudaMemcpyDefault, backend->stream),
+            "writing halo votes");
+    }
+    if (status != QR_OK) {
+        return status;
+    }
     qr_launch_copy(&backend->part, QR_COPY_IN, mine->in, mine->n_in, mine->in_votes, mine->receive, backend->stream);
-    return status == QR_OK ? qr_cuda_wait(backend) : status;
+    return qr_cuda_finish_work(backend, &backend->counters.halo_s);
 }

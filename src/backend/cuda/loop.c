@@ -1,7 +1,21 @@
 /* Steps: one at a time where the caller exchanges votes and sums tallies, or many in one CUDA graph. */
 #include "backend/cuda/cuda.h"
 
+#include "base/fault.h"
+#include "fault.h"
+
 #include <string.h>
+
+void qr_cuda_pass_faults(qr_backend *backend)
+{
+    if (qr_fault("cuda.kernel", NULL) != 0) {
+        qr_launch_trap(backend->stream);
+    }
+    backend->link_fails = qr_fault("nccl.link", NULL) != 0;
+    if (qr_fault("cuda.stall", NULL) != 0) {
+        qr_launch_stall(2.0 * backend->timeout_s + 5.0, backend->stream);
+    }
+}
 
 enum { GRAPH_NODES = 256, MOST_GRAPH_STEPS = 64 };
 
@@ -36,7 +50,7 @@ static qr_status receive_tally(qr_backend *backend, qr_tally *out)
                                                      cudaMemcpyDeviceToHost, backend->stream),
                                      "reading the tally");
     if (status == QR_OK) {
-        status = qr_cuda_wait(backend);
+        status = qr_cuda_finish_work(backend, &backend->counters.update_s);
     }
     if (status == QR_OK) {
         take_tally(backend, out);
@@ -52,8 +66,12 @@ static void clear_control(qr_backend *backend)
 
 qr_status qr_cuda_count(qr_backend *backend, qr_tally *out)
 {
+    qr_status status = qr_cuda_check_lost(backend);
+    if (status != QR_OK) {
+        return status;
+    }
     qr_launch_count(&backend->part, backend->handed_out, backend->stream);
-    qr_status status = qr_cuda_wait(backend);
+    status = qr_cuda_wait(backend);
     if (status == QR_OK) {
         take_tally(backend, out);
     }
@@ -65,20 +83,29 @@ qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr
     qr_part part = backend->part;
     size_t n_options = part.rule.n_options;
     bool last = !part.sweeps || colour + 1 == part.lattice.n_colours;
+    qr_status status = qr_cuda_check_lost(backend);
+    if (status != QR_OK) {
+        return status;
+    }
     part.decides = 0;
     clear_control(backend);
     backend->control->step = step - 1;
     backend->control->limit = step;
     memcpy(backend->control->votes, before->votes, 8 * n_options);
-    qr_status status = qr_cuda_send_control(backend);
+    status = qr_cuda_send_control(backend);
+    if (status == QR_OK) {
+        status = qr_cuda_begin_work(backend);
+    }
     if (status != QR_OK) {
         return status;
     }
+    qr_cuda_pass_faults(backend);
     qr_launch_update(&part, colour, last ? 1 : 0, backend->stream);
     if (!last) {
-        return qr_cuda_wait(backend);
+        return qr_cuda_finish_work(backend, &backend->counters.update_s);
     }
     status = receive_tally(backend, out);
+    backend->counters.moved_bytes += status == QR_OK ? backend->bytes_per_step : 0.0;
     backend->is_up_to_date = false;
     if (status == QR_OK && !part.sweeps) {
         backend->current ^= 1u;
@@ -98,20 +125,43 @@ static qr_status refresh_halo(qr_backend *backend)
     return backend->nccl != NULL ? qr_nccl_halo(backend) : QR_OK;
 }
 
-/* Everything of one step, onto the stream. */
-static qr_status enqueue_step(qr_backend *backend)
+/* The parts' tallies become one, and that a decision. */
+static qr_status enqueue_decision(qr_backend *backend, int64_t s)
+{
+    qr_status status = qr_cuda_mark(backend, s, backend->reduce.begin);
+    qr_launch_hand_in(&backend->part, backend->handed_in, backend->stream);
+    if (status == QR_OK) {
+        status = qr_nccl_gather(backend);
+    }
+    qr_launch_decide(&backend->part, backend->stream);
+    return status == QR_OK ? qr_cuda_mark(backend, s, backend->reduce.end) : status;
+}
+
+/* Everything of step s of a graph, onto the stream. */
+static qr_status enqueue_step(qr_backend *backend, int64_t s)
 {
     const qr_part *part = &backend->part;
     int n_colours = part->sweeps ? part->lattice.n_colours : 1;
     qr_status status = QR_OK;
     for (int colour = 0; colour < n_colours && status == QR_OK; colour++) {
-        status = refresh_halo(backend);
+        bool timed = colour < QR_CUDA_TIMED_COLOURS;
+        status = timed ? qr_cuda_mark(backend, s, backend->halo_of[colour].begin) : QR_OK;
+        if (status == QR_OK) {
+            status = refresh_halo(backend);
+        }
+        if (status == QR_OK && timed) {
+            status = qr_cuda_mark(backend, s, backend->halo_of[colour].end);
+        }
+        if (status == QR_OK && timed) {
+            status = qr_cuda_mark(backend, s, backend->update_of[colour].begin);
+        }
         qr_launch_update(part, colour, colour + 1 == n_colours ? 1 : 0, backend->stream);
+        if (status == QR_OK && timed) {
+            status = qr_cuda_mark(backend, s, backend->update_of[colour].end);
+        }
     }
     if (status == QR_OK && !part->decides) {
-        qr_launch_hand_in(part, backend->handed_in, backend->stream);
-        status = qr_nccl_gather(backend);
-        qr_launch_decide(part, backend->stream);
+        status = enqueue_decision(backend, s);
     }
     return status;
 }
@@ -131,7 +181,7 @@ static qr_status make_graph(qr_backend *backend)
         return status;
     }
     for (int64_t s = 0; s < backend->graph_steps && status == QR_OK; s++) {
-        status = enqueue_step(backend);
+        status = enqueue_step(backend, s);
     }
     cudaError_t ended = cudaStreamEndCapture(backend->stream, &graph);
     if (status == QR_OK) {
@@ -178,18 +228,31 @@ static qr_status receive_rows(qr_backend *backend, int64_t count)
 
 qr_status qr_cuda_run(qr_backend *backend, qr_steps *steps)
 {
+    steps->done = 0;
     steps->count = steps->count < QR_DEVICE_ROWS ? steps->count : QR_DEVICE_ROWS;
-    if (backend->resident) {
+    qr_status status = qr_cuda_check_lost(backend);
+    if (status == QR_OK && backend->resident) {
         return qr_cuda_run_resident(backend, steps);
     }
-    qr_status status = backend->graph == NULL ? make_graph(backend) : QR_OK;
+    if (status == QR_OK && backend->graph == NULL) {
+        status = make_graph(backend);
+    }
     if (status != QR_OK) {
         return status;
     }
+    qr_cuda_pass_faults(backend);
     set_control(backend, steps);
     status = qr_cuda_send_control(backend);
+    int64_t last_graph = 0; /* steps before it */
+    if (status == QR_OK) {
+        status = qr_cuda_begin_work(backend);
+    }
     for (int64_t taken = 0; taken < steps->count && status == QR_OK; taken += backend->graph_steps) {
+        last_graph = taken;
         status = qr_cuda_check(cudaGraphLaunch(backend->graph, backend->stream), "starting a graph of steps");
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_end_work(backend);
     }
     if (status == QR_OK) {
         status = receive_rows(backend, steps->count);
@@ -198,10 +261,17 @@ qr_status qr_cuda_run(qr_backend *backend, qr_steps *steps)
         status = qr_cuda_wait(backend);
     }
     if (status == QR_OK) {
+        status = qr_cuda_take_work(backend, NULL);
+    }
+    if (status == QR_OK) {
         backend->current = backend->control->current;
         steps->done = backend->control->step - (steps->first - 1);
         steps->row_votes = backend->row_votes;
         steps->row_leaders = backend->row_leaders;
+        backend->counters.moved_bytes += (double)steps->done * backend->bytes_per_step;
+    }
+    if (status == QR_OK && backend->device_times && steps->done > last_graph) {
+        status = qr_cuda_take_phases(backend, steps->done);
     }
     return status;
 }

@@ -2,14 +2,23 @@
 #include "backend/cuda/cuda.h"
 
 #include "base/memory.h"
+#include "base/timer.h"
 
 #include <nccl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct qr_nccl {
     ncclComm_t comm;
+    int device;
 };
+
+/* Connecting many ranks takes seconds, whatever the patience with a device that computes. */
+static const double least_connect_patience_s = 60.0;
+static const double abort_patience_s = 3.0;
 
 _Static_assert(sizeof(ncclUniqueId) <= QR_JOIN_BYTES, "QR_JOIN_BYTES is too small for NCCL's id");
 
@@ -19,8 +28,10 @@ static qr_status check(ncclResult_t result, const char *what)
         return QR_OK;
     }
     const char *detail = ncclGetLastError(NULL);
-    return qr_error(QR_DEVICE, "NCCL: %s: %s%s%s", what, ncclGetErrorString(result),
-                    detail != NULL && detail[0] != '\0' ? ": " : "", detail != NULL ? detail : "");
+    /* The rank on which it happened knows more: that one's message is the job's. */
+    return qr_error(result == ncclRemoteError ? QR_TRANSIENT : QR_DEVICE, "NCCL: %s: %s%s%s", what,
+                    ncclGetErrorString(result), detail != NULL && detail[0] != '\0' ? ": " : "",
+                    detail != NULL ? detail : "");
 }
 
 qr_status qr_nccl_make_id(void *id)
@@ -43,23 +54,99 @@ static qr_status warm_up(qr_backend *backend)
     return status == QR_OK ? qr_cuda_wait(backend) : status;
 }
 
-qr_status qr_cuda_join(qr_backend *backend, int n_parts, int part, const void *id)
+/* A call of NCCL that may wait for other ranks without a bound, in a thread of its own: nobody waits longer for it than
+ * they want to. Freed by whoever is the second to be done with it. */
+typedef struct nccl_call {
+    ncclComm_t comm;
+    bool joins; /* or else aborts */
+    int device;
+    int n_parts;
+    int part;
+    ncclUniqueId id;
+    ncclResult_t result;
+    atomic_int done; /* parties: the thread, the one who waits */
+} nccl_call;
+
+static void leave(nccl_call *call)
 {
-    qr_nccl *nccl = NULL;
-    ncclUniqueId unique;
-    memcpy(&unique, id, sizeof unique);
-    qr_status status = qr_allocate(1, sizeof *nccl, "NCCL", (void **)&nccl);
+    if (atomic_fetch_add(&call->done, 1) == 1) {
+        free(call);
+    }
+}
+
+static void *carry_out(void *context)
+{
+    nccl_call *call = context;
+    (void)cudaSetDevice(call->device);
+    call->result =
+        call->joins ? ncclCommInitRank(&call->comm, call->n_parts, call->id, call->part) : ncclCommAbort(call->comm);
+    leave(call);
+    return NULL;
+}
+
+/* False when the call is not back after patience_s; it is on its own then. Otherwise *call is the caller's to leave().
+ */
+static bool is_back(nccl_call *call, double patience_s)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, carry_out, call) != 0) {
+        call->result = ncclSystemError;
+        (void)atomic_fetch_add(&call->done, 1);
+        return true;
+    }
+    (void)pthread_detach(thread);
+    for (double since = qr_now_s(); atomic_load(&call->done) == 0;) {
+        const struct timespec moment = {.tv_nsec = 200000};
+        (void)nanosleep(&moment, NULL);
+        if (qr_now_s() - since > patience_s) {
+            leave(call);
+            return false;
+        }
+    }
+    return true;
+}
+
+static qr_status connect(qr_backend *backend, int n_parts, int part, const void *id, ncclComm_t *comm)
+{
+    nccl_call *call = NULL;
+    qr_status status = qr_allocate(1, sizeof *call, "NCCL", (void **)&call);
     if (status != QR_OK) {
         return status;
     }
-    status = check(ncclCommInitRank(&nccl->comm, n_parts, unique, part), "joining the ranks");
+    call->joins = true;
+    call->device = backend->device;
+    call->n_parts = n_parts;
+    call->part = part;
+    memcpy(&call->id, id, sizeof call->id);
+    double patience_s = backend->timeout_s > least_connect_patience_s ? backend->timeout_s : least_connect_patience_s;
+    if (!is_back(call, patience_s)) {
+        backend->is_lost = true;
+        return qr_error(QR_DEVICE,
+                        "NCCL has not connected the ranks within %.3g s; NCCL_DEBUG=INFO tells what "
+                        "it waits for, and comm.exchange: mpi-host does without it",
+                        patience_s);
+    }
+    status = check(call->result, "joining the ranks");
+    *comm = call->comm;
+    leave(call);
+    return status;
+}
+
+qr_status qr_cuda_join(qr_backend *backend, int n_parts, int part, const void *id)
+{
+    qr_nccl *nccl = NULL;
     void *gathered = NULL;
+    qr_status status =
+        qr_cuda_allocate(backend, 2 * (int64_t)n_parts * backend->part.rule.n_options, 8, "tallies", &gathered);
     if (status == QR_OK) {
-        status =
-            qr_cuda_allocate(backend, 2 * (int64_t)n_parts * backend->part.rule.n_options, 8, "tallies", &gathered);
+        status = qr_allocate(1, sizeof *nccl, "NCCL", (void **)&nccl);
+    }
+    if (status == QR_OK) {
+        nccl->device = backend->device;
+        status = connect(backend, n_parts, part, id, &nccl->comm);
     }
     if (status != QR_OK) {
-        qr_nccl_destroy(nccl);
+        free(nccl);
         return status;
     }
     backend->nccl = nccl;
@@ -69,26 +156,34 @@ qr_status qr_cuda_join(qr_backend *backend, int n_parts, int part, const void *i
     return warm_up(backend);
 }
 
-void qr_nccl_destroy(qr_nccl *nccl)
+bool qr_nccl_destroy(qr_nccl *nccl)
 {
-    if (nccl != NULL) {
-        if (nccl->comm != NULL) {
-            (void)ncclCommAbort(nccl->comm); /* at the end nothing is in flight, and this waits for nobody */
-        }
-        free(nccl);
+    nccl_call *call = NULL;
+    bool back = true;
+    if (nccl == NULL) {
+        return true;
     }
+    /* At the end nothing is in flight, and an abort, unlike an orderly end, waits for nobody. */
+    if (qr_allocate(1, sizeof *call, "NCCL", (void **)&call) == QR_OK) {
+        call->comm = nccl->comm;
+        call->device = nccl->device;
+        back = is_back(call, abort_patience_s);
+        if (back) {
+            leave(call);
+        }
+    }
+    free(nccl);
+    return back;
 }
 
 qr_status qr_nccl_check(qr_backend *backend)
 {
     ncclResult_t state = ncclSuccess;
     qr_status status = check(ncclCommGetAsyncError(backend->nccl->comm, &state), "watching the ranks");
-    status = status == QR_OK ? check(state, "another rank or the link to it failed") : status;
-    if (status != QR_OK) {
-        (void)ncclCommAbort(backend->nccl->comm);
-        backend->nccl->comm = NULL;
+    if (status == QR_OK && backend->link_fails) {
+        state = ncclSystemError;
     }
-    return status;
+    return status == QR_OK ? check(state, "a link between ranks failed") : status;
 }
 
 qr_status qr_nccl_halo(qr_backend *backend)

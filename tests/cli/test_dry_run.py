@@ -152,6 +152,18 @@ def test_memory_is_an_estimate() -> None:
     assert all("about " in line for line in lines), said
 
 
+def test_colours_are_counted() -> None:
+    """On a network of lists Potts keeps a colour of two bytes for each agent, and votes once where voters keep them twice."""
+    deck = "agents: {count: 1e6}\nnetwork: {kind: small_world}\noutput: {directory: out}\n"
+
+    def per_agent(rule: str) -> float:
+        said = accepts(deck, "--set", f"model.rule={rule}")
+        return float(said.split(" bytes an agent")[0].split()[-1])
+
+    votes_saved = 2  # bytes an agent: each of the two compute ranks may see every agent
+    assert abs(per_agent("potts") - per_agent("voter") - (2 - votes_saved)) < 0.02, (per_agent("potts"), per_agent("voter"))
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)

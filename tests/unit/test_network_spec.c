@@ -113,6 +113,15 @@ static void test_estimate_grows_with_edges(void **state)
     assert_true(qr_network_bytes_estimate(&regular, 10) < one / 4);
 }
 
+static void test_colours_of_lists_take_memory(void **state)
+{
+    (void)state;
+    const qr_network_spec lattice = accept("network: {kind: lattice2d, size: [100000, 100000]}");
+    assert_int_equal(qr_network_colour_bytes(&lattice, 1000), 0);
+    const qr_network_spec regular = accept("agents: {count: 1e9}\nnetwork: {kind: random_regular, degree: 8}");
+    assert_int_equal(qr_network_colour_bytes(&regular, 1000), 2000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -121,6 +130,7 @@ int main(void)
         cmocka_unit_test(test_degrees_must_fit),
         cmocka_unit_test(test_seed_comes_from_the_run),
         cmocka_unit_test(test_estimate_grows_with_edges),
+        cmocka_unit_test(test_colours_of_lists_take_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

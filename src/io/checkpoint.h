@@ -3,16 +3,25 @@
  * FAILED on the board, and the run goes on.
  *
  * Jobs, in the order of a cut; generation and tier stand in arguments[0] and [1] of each:
- *   QR_JOB_CUT_BEGIN    from each producer; step; first, count: its agents; arguments[2]: its pages; flags: its part.
- *                       A tier that is still at work on an older cut gives that up.
- *   QR_JOB_CUT_PAGE     slot with one page; first, count, bytes; arguments[2]: page number; flags: qr_page_kind. The
- * slot is acknowledged as soon as its bytes are compressed or found unchanged. QR_JOB_CUT_COMMIT   payload: the
- * manifest's text (in pieces: flags 0 more to come, 1 the last). Makes results durable first (flush), then stores the
- * manifest, then retires old generations. From one producer. QR_JOB_CUT_ABANDON  removes what there is of the
- * generation on the tier. From one producer. QR_JOB_CUT_DRAIN    copies the generation, committed on tier arguments[2],
- * to tier arguments[1]. From one producer. A cut or drain ends as READY (sealed, replicated as the consistency asks) or
- * FAILED, a commit as COMMITTED or FAILED.
- */
+ *
+ *   QR_JOB_CUT_BEGIN: from each producer; step; first, count: its agents; arguments[2]: its pages; flags: its part. A
+ *   tier that is still at work on an older cut gives that up.
+ *
+ *   QR_JOB_CUT_PAGE: slot with one page; first, count, bytes; arguments[2]: page number within the part; flags:
+ *   qr_page_kind. The slot is acknowledged as soon as its bytes are compressed or found unchanged.
+ *
+ *   QR_JOB_CUT_COMMIT: payload: the manifest's text (in pieces: flags 0 more to come, 1 the last). Makes results
+ * durable first (flush), then stores the manifest, then retires old generations. From one producer, and only once
+ * READY.
+ *
+ *   QR_JOB_CUT_ABANDON: removes what there is of the generation on the tier. From one producer.
+ *
+ *   QR_JOB_CUT_DRAIN: copies the generation, committed on tier arguments[2], to tier arguments[1]. From one producer.
+ *
+ * A cut or drain ends as READY (sealed, replicated as the consistency asks, all results up to it durable) or FAILED, a
+ * commit as COMMITTED or FAILED, an abandoned generation as NONE. A tier is asked for ascending generations: jobs of
+ * one that is not above the last are stale, and do nothing (their slots are acknowledged). A generation that failed is
+ * not begun again under its number. */
 #ifndef QR_IO_CHECKPOINT_H
 #define QR_IO_CHECKPOINT_H
 
@@ -45,7 +54,8 @@ typedef struct qr_tier_post {
 typedef struct qr_checkpoint_post {
     qr_tier_post tiers[QR_N_TIERS];
     int64_t pages_in_flight;
-    int64_t replicas_missing; /* copies that could not be made */
+    int64_t replicas_missing;   /* copies that could not be made */
+    int64_t replicas_in_flight; /* generations whose copies are being made, also after their commit */
 } qr_checkpoint_post;
 
 typedef enum qr_consistency { QR_CONSISTENCY_ONE, QR_CONSISTENCY_QUORUM, QR_CONSISTENCY_ALL } qr_consistency;
@@ -71,6 +81,9 @@ typedef struct qr_checkpoint_config {
     int replicas;
     const int *replica_servers;
     qr_consistency consistency;
+    /* Awake seconds after which a write, a sync or a replica server that does not answer is given up. Less than
+     * producers wait for a slot, as slots may stay taken until then. */
+    double timeout_s;
 } qr_checkpoint_config;
 
 /* How shares travel to other servers: MPI where the server is a rank's main loop, NULL elsewhere. send and poll never
@@ -96,6 +109,11 @@ bool qr_checkpoint_takes(const qr_job *job);
 
 /* Acknowledges slots, posts the board, moves replicas. True when there was something to do. Server's thread only. */
 bool qr_checkpoint_turn(qr_checkpoint *checkpoint);
+
+/* Whether a cut waits for the results up to its step to be durable, without which it does not become READY; and that
+ * they are. */
+bool qr_checkpoint_wants_flush(qr_checkpoint *checkpoint);
+void qr_checkpoint_flushed(qr_checkpoint *checkpoint);
 
 /* Ends all threads; what is not committed is given up. Waits at most patience_s for a thread that hangs in a system
  * call, then leaves it behind and makes qr_io_must_exit_fast true. NULL is allowed. */

@@ -107,6 +107,37 @@ qr_status qr_file_read_at(int file, const char *path, void *out, size_t bytes, u
     return QR_OK;
 }
 
+qr_status qr_directories_make(const char *directory, const char *what)
+{
+    char *path = strdup(directory);
+    if (path == NULL) {
+        return qr_error_memory(strlen(directory), "a path");
+    }
+    qr_status status = QR_OK;
+    for (char *at = path + 1; status == QR_OK; at++) {
+        char kept = *at;
+        if (kept != '/' && kept != '\0') {
+            continue;
+        }
+        *at = '\0';
+        if (mkdir(path, 0777) != 0 && errno != EEXIST && errno != EISDIR) {
+            /* On a read-only file system an existing directory may be reported as that. */
+            int error = errno;
+            struct stat info;
+            if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
+                status =
+                    qr_error(QR_ENVIRONMENT, "%s: the %s directory cannot be made: %s", path, what, strerror(error));
+            }
+        }
+        if (kept == '\0') {
+            break;
+        }
+        *at = kept;
+    }
+    free(path);
+    return status;
+}
+
 qr_status qr_directory_sync(const char *directory)
 {
     int file = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -23,6 +23,10 @@ bool qr_file_write_at(int file, const void *data, size_t bytes, uint64_t offset)
 /* QR_DATA "path: ..." when it cannot be read, or ends before. */
 qr_status qr_file_read_at(int file, const char *path, void *out, size_t bytes, uint64_t offset);
 
+/* Makes a directory and its parents; one that is there is no error. QR_ENVIRONMENT "path: the `what` directory cannot
+ * be made: ...". */
+qr_status qr_directories_make(const char *directory, const char *what);
+
 /* fsync of a directory, so that renames in it last. Some file systems cannot; that is no error. */
 qr_status qr_directory_sync(const char *directory);
 

@@ -2,6 +2,7 @@
 
 #include "io/h5_driver.h"
 #include "io/io.h"
+#include "io/pool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -55,7 +56,7 @@ static atomic_bool broken;
 
 bool qr_io_must_exit_fast(void)
 {
-    return atomic_load(&broken);
+    return atomic_load(&broken) || qr_threads_left_behind();
 }
 
 qr_status qr_h5_write_error(const char *path)
@@ -107,10 +108,10 @@ qr_status qr_h5_open(const char *path, hid_t *file)
 
 qr_status qr_h5_commit(hid_t file, qr_store *store, const char *path)
 {
-    if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) {
-        return qr_h5_write_error(path);
-    }
-    return qr_store_commit(store);
+    qr_h5_lock();
+    qr_status status = H5Fflush(file, H5F_SCOPE_GLOBAL) < 0 ? qr_h5_write_error(path) : QR_OK;
+    qr_h5_unlock();
+    return status != QR_OK ? status : qr_store_commit(store);
 }
 
 bool qr_h5_set_text(hid_t object, const char *name, const char *text)

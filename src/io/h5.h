@@ -21,7 +21,8 @@ qr_status qr_h5_create(qr_store *store, const char *path, hid_t *file);
  * file or a damaged one. */
 qr_status qr_h5_open(const char *path, hid_t *file);
 
-/* Everything written so far becomes visible and durable. */
+/* Everything written so far becomes visible and durable. Takes the lock, and does not hold it while the device works.
+ */
 qr_status qr_h5_commit(hid_t file, qr_store *store, const char *path);
 
 /* Attributes as UTF-8 strings and as int64. */

@@ -57,7 +57,13 @@ typedef struct qr_io_config {
     int64_t compression;  /* deflate level 0..9 */
     double flush_every_s; /* rarer when a flush takes more than a tenth of this */
     bool fast;            /* set by the server when QR_JOB_OPEN has flags 1: agents were computed with less precision */
-    bool overwrite;       /* replace results of an earlier run; otherwise their presence is QR_ENVIRONMENT */
+    /* NULL: no checkpoints; no replicas. */
+    const struct qr_checkpoint_config *checkpoint;
+    const struct qr_replica_transport *transport;
+    bool resume;              /* go on with the results that are there: those up to resume_step are kept, */
+    int64_t resume_step;      /* what an earlier attempt wrote beyond it is dropped */
+    int64_t resume_snapshots; /* that were written up to resume_step */
+    bool overwrite;           /* replace results of an earlier run; otherwise their presence is QR_ENVIRONMENT */
 } qr_io_config;
 
 /* What a server did, for the end-of-run table and the summary. */
@@ -80,7 +86,8 @@ qr_status qr_io_check_directory(const char *directory, bool overwrite);
  * and writes nothing. */
 qr_status qr_io_probe_directory(const char *directory, bool overwrite);
 
-/* A server for n_queues producers (consumer ends, already created). Opens files when the first QR_JOB_OPEN arrives. */
+/* A server for n_queues producers (consumer ends, already created). Opens files when the first QR_JOB_OPEN arrives.
+ * With checkpoints its threads start here, and end at the end of qr_io_server_run. */
 qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int n_queues, qr_io_server **out);
 
 /* Serves until every producer has sent QR_JOB_FINISH. A failing job is acknowledged with its status; the server goes on
@@ -91,7 +98,8 @@ qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going
 void qr_io_server_destroy(qr_io_server *server);
 
 /* True after the HDF5 library itself failed while it wrote: its clean-up at exit may then crash, so leave by _exit.
- * Full disks and the like do not count: the library never learns of them. */
+ * Full disks and the like do not count: the library never learns of them. True as well when a thread had to be left
+ * behind in a system call that does not return. */
 bool qr_io_must_exit_fast(void);
 
 /* Starts and joins the same loop in a thread. */

@@ -47,38 +47,6 @@ bool qr_describe_run(hid_t file, const qr_io_config *config)
            qr_h5_set_int(file, "n_agents", config->n_agents) && qr_h5_set_int(file, "n_options", config->n_options);
 }
 
-/* mkdir -p. */
-static qr_status make_directories(const char *directory)
-{
-    char *path = strdup(directory);
-    if (path == NULL) {
-        return qr_error_memory(strlen(directory), "a path");
-    }
-    qr_status status = QR_OK;
-    for (char *at = path + 1; status == QR_OK; at++) {
-        char kept = *at;
-        if (kept != '/' && kept != '\0') {
-            continue;
-        }
-        *at = '\0';
-        if (mkdir(path, 0777) != 0 && errno != EEXIST && errno != EISDIR) {
-            /* On a read-only file system an existing directory may be reported as that. */
-            int error = errno;
-            struct stat info;
-            if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
-                status =
-                    qr_error(QR_ENVIRONMENT, "%s: the results directory cannot be made: %s", path, strerror(error));
-            }
-        }
-        if (kept == '\0') {
-            break;
-        }
-        *at = kept;
-    }
-    free(path);
-    return status;
-}
-
 /* A directory that is there: whether a run may write its results into it. */
 static qr_status check_directory(const char *directory, bool overwrite)
 {
@@ -122,7 +90,7 @@ static qr_status check_name(const char *directory)
 qr_status qr_io_check_directory(const char *directory, bool overwrite)
 {
     qr_status status = check_name(directory);
-    status = status != QR_OK ? status : make_directories(directory);
+    status = status != QR_OK ? status : qr_directories_make(directory, "results");
     return status != QR_OK ? status : check_directory(directory, overwrite);
 }
 
@@ -283,6 +251,7 @@ qr_status qr_join_parts(const qr_io_config *config)
     }
     qr_status status = qr_path_join(config->directory, QR_SNAPSHOTS_FILE, &path);
     status = status != QR_OK ? status : qr_store_create(config->directory, QR_SNAPSHOTS_FILE, &store);
+    qr_h5_lock();
     status = status != QR_OK ? status : qr_h5_create(store, path, &file);
     if (status == QR_OK && (!make_joined_datasets(file, config) || !qr_describe_run(file, config))) {
         status = qr_h5_error(QR_INTERNAL, path, "cannot be made");
@@ -290,6 +259,7 @@ qr_status qr_join_parts(const qr_io_config *config)
     if (file >= 0) {
         H5Fclose(file);
     }
+    qr_h5_unlock();
     status = status != QR_OK ? status : qr_store_commit(store);
     qr_store_close(store);
     free(path);

@@ -72,7 +72,9 @@ static qr_status make_buffers(qr_series *series)
 static void destroy(qr_series *series)
 {
     if (series->file >= 0) {
+        qr_h5_lock();
         H5Fclose(series->file);
+        qr_h5_unlock();
     }
     qr_store_close(series->store);
     free(series->steps);
@@ -82,6 +84,16 @@ static void destroy(qr_series *series)
     free(series->decisions);
     free(series->path);
     free(series);
+}
+
+static qr_status make_file(qr_series *series, const qr_io_config *config)
+{
+    qr_status status = qr_h5_create(series->store, series->path, &series->file);
+    status = status != QR_OK ? status : make_datasets(series);
+    if (status == QR_OK && !qr_describe_run(series->file, config)) {
+        status = qr_h5_error(QR_INTERNAL, series->path, "cannot be made");
+    }
+    return status;
 }
 
 qr_status qr_series_create(const qr_io_config *config, qr_series **out)
@@ -96,10 +108,10 @@ qr_status qr_series_create(const qr_io_config *config, qr_series **out)
     status = make_buffers(series);
     status = status != QR_OK ? status : qr_path_join(config->directory, QR_SERIES_FILE, &series->path);
     status = status != QR_OK ? status : qr_store_create(config->directory, QR_SERIES_FILE, &series->store);
-    status = status != QR_OK ? status : qr_h5_create(series->store, series->path, &series->file);
-    status = status != QR_OK ? status : make_datasets(series);
-    if (status == QR_OK && !qr_describe_run(series->file, config)) {
-        status = qr_h5_error(QR_INTERNAL, series->path, "cannot be made");
+    if (status == QR_OK) {
+        qr_h5_lock();
+        status = make_file(series, config);
+        qr_h5_unlock();
     }
     status = status != QR_OK ? status : qr_h5_commit(series->file, series->store, series->path);
     if (status != QR_OK) {
@@ -118,13 +130,16 @@ static qr_status pass_on(qr_series *series)
     if (n == 0) {
         return QR_OK;
     }
+    qr_h5_lock();
     bool done = qr_h5_append(series->step, H5T_NATIVE_INT64, 0, first, n, series->steps) &&
                 qr_h5_append(series->winner, H5T_NATIVE_INT64, 0, first, n, series->winners) &&
                 qr_h5_append(series->leader, H5T_NATIVE_INT64, 0, first, n, series->leaders) &&
                 qr_h5_append(series->decided, H5T_NATIVE_UINT8, 0, first, n, series->decisions) &&
                 qr_h5_append(series->tally, H5T_NATIVE_UINT64, series->n_options, first, n, series->tallies);
-    if (!done) {
-        return qr_h5_write_error(series->path);
+    qr_status status = done ? QR_OK : qr_h5_write_error(series->path);
+    qr_h5_unlock();
+    if (status != QR_OK) {
+        return status;
     }
     series->rows += series->gathered;
     series->gathered = 0;
@@ -177,10 +192,12 @@ qr_status qr_series_close(qr_series *series, int64_t *bytes)
         return QR_OK;
     }
     qr_status status = pass_on(series);
+    qr_h5_lock();
     if (H5Fclose(series->file) < 0 && status == QR_OK) {
         status = qr_h5_write_error(series->path);
     }
     series->file = H5I_INVALID_HID;
+    qr_h5_unlock();
     status = status != QR_OK ? status : qr_store_commit(series->store);
     if (bytes != NULL) {
         *bytes = (int64_t)qr_store_size(series->store);

@@ -1,7 +1,9 @@
 #include "io/io.h"
 
 #include "base/memory.h"
+#include "io/checkpoint.h"
 #include "io/file.h"
+#include "io/pool.h"
 #include "io/results.h"
 #include "io/series.h"
 #include "io/snapshots.h"
@@ -18,6 +20,9 @@
 /* Longest sleep of an idle server; jobs taken from one producer before the next one has its turn. */
 enum { IDLE_US = 500, JOBS_A_TURN = 8, BEAT_MS = 25 };
 
+/* Awake seconds that a disk which does not answer may keep the end of a run waiting. */
+enum { PATIENCE_S = 20 };
+
 /* Of a slow device's time, at most this share goes into flushes that no job asked for. */
 static const double flush_share = 0.1;
 
@@ -32,7 +37,8 @@ struct qr_io_server {
     qr_series *series;
     qr_snapshots *snapshots;
     qr_texts *texts;
-    int64_t drawn_snapshots; /* in the XDMF file */
+    qr_checkpoint *checkpoint; /* NULL: none */
+    int64_t drawn_snapshots;   /* in the XDMF file */
     double last_flush, flush_took_s;
     bool dirty;
     bool renamed; /* files got their names since the directory was last written */
@@ -93,6 +99,14 @@ qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int 
     }
     server->queues = queues;
     server->n_queues = n_queues;
+    server->config.checkpoint = NULL; /* the caller's; all that is needed of it is copied */
+    if (config->checkpoint != NULL && config->checkpoint->enabled) {
+        status = qr_checkpoint_create(config->checkpoint, queues, n_queues, config->transport, &server->checkpoint);
+    }
+    if (status != QR_OK) {
+        qr_io_server_destroy(server);
+        return status;
+    }
     *out = server;
     return QR_OK;
 }
@@ -102,6 +116,7 @@ void qr_io_server_destroy(qr_io_server *server)
     if (server == NULL) {
         return;
     }
+    qr_checkpoint_destroy(server->checkpoint, PATIENCE_S);
     (void)qr_series_close(server->series, NULL);
     (void)qr_snapshots_close(server->snapshots, NULL);
     qr_texts_destroy(server->texts);
@@ -126,18 +141,6 @@ static void *beat(void *argument)
         nanosleep(&pause, NULL);
     }
     return NULL;
-}
-
-/* Signals are the main thread's. */
-static int start_thread(pthread_t *thread, void *(*run)(void *), void *argument)
-{
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, NULL, run, argument);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
 }
 
 /* --- jobs --- */
@@ -292,8 +295,54 @@ static void note_failure(qr_io_server *server, qr_status status)
     keep_first(&server->failure, status, server->message);
 }
 
+/* A job of a checkpoint: what comes of it is told on the board. Before a manifest says so, results are durable. */
+static void serve_checkpoint(qr_io_server *server, int producer, const qr_job *job)
+{
+    double start = qr_now_s();
+    qr_status status = server->failure;
+    if (status != QR_OK) {
+        qr_error(status, "%s", server->message);
+    } else if (server->checkpoint == NULL) {
+        status = out_of_place(server, "a checkpoint");
+    } else if (job->kind == QR_JOB_CUT_COMMIT && job->flags == 1) {
+        status = flush(server);
+    }
+    note_failure(server, status);
+    server->totals.jobs++;
+    server->totals.bytes_in += job->bytes;
+    if (status == QR_OK) {
+        qr_checkpoint_take(server->checkpoint, producer, job);
+    }
+    if (status != QR_OK || job->slot == QR_NO_SLOT) {
+        qr_queue_acknowledge(&server->queues[producer], job, status, qr_error_message());
+    }
+    server->totals.busy_s += qr_now_s() - start;
+}
+
+/* Acknowledges and posts what has come of checkpoints. True when there was something to do. */
+static bool turn_checkpoint(qr_io_server *server)
+{
+    if (server->checkpoint == NULL) {
+        return false;
+    }
+    if (server->failure == QR_OK && qr_checkpoint_wants_flush(server->checkpoint)) {
+        double start = qr_now_s();
+        qr_status status = flush(server);
+        note_failure(server, status);
+        server->totals.busy_s += qr_now_s() - start;
+        if (status == QR_OK) {
+            qr_checkpoint_flushed(server->checkpoint);
+        }
+    }
+    return qr_checkpoint_turn(server->checkpoint);
+}
+
 static void serve(qr_io_server *server, int producer, const qr_job *job)
 {
+    if (qr_checkpoint_takes(job)) {
+        serve_checkpoint(server, producer, job);
+        return;
+    }
     qr_queue *queue = &server->queues[producer];
     double start = qr_now_s();
     const void *payload = job->slot == QR_NO_SLOT ? "" : qr_queue_slot(queue, job->slot);
@@ -340,7 +389,8 @@ static void serve_until_finished(qr_io_server *server, const volatile bool *keep
 {
     qr_wait wait = {0};
     while (server->n_finished < server->n_queues && (keep_going == NULL || *keep_going)) {
-        if (serve_all(server)) {
+        bool served = serve_all(server);
+        if (turn_checkpoint(server) || served) {
             wait.turns = 0;
         } else {
             qr_wait_turn(&wait, IDLE_US);
@@ -361,11 +411,13 @@ qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going
     /* A file-size limit shall be an error of the write, not the end of the process. */
     signal(SIGXFSZ, SIG_IGN);
     atomic_store(&server->beating, true);
-    int error = start_thread(&server->heart, beat, server);
+    int error = qr_thread_start(&server->heart, beat, server);
     if (error != 0) {
         note_failure(server, qr_error(QR_RESOURCE, "the I/O server cannot start a thread: %s", strerror(error)));
     }
     serve_until_finished(server, keep_going);
+    qr_checkpoint_destroy(server->checkpoint, PATIENCE_S);
+    server->checkpoint = NULL;
     atomic_store(&server->beating, false);
     if (error == 0) {
         pthread_join(server->heart, NULL);
@@ -402,7 +454,7 @@ qr_status qr_io_thread_start(qr_io_server *server, qr_io_thread **out)
         return status;
     }
     thread->server = server;
-    int error = start_thread(&thread->thread, thread_main, thread);
+    int error = qr_thread_start(&thread->thread, thread_main, thread);
     if (error != 0) {
         free(thread);
         return qr_error(QR_RESOURCE, "the I/O thread cannot be started: %s", strerror(error));

@@ -79,7 +79,9 @@ static void free_pending(pending *p, size_t n_pieces)
 static void destroy(qr_snapshots *s)
 {
     if (s->file >= 0) {
+        qr_h5_lock();
         H5Fclose(s->file);
+        qr_h5_unlock();
     }
     qr_store_close(s->store);
     for (size_t i = 0; i < s->n_waiting; i++) {
@@ -89,6 +91,25 @@ static void destroy(qr_snapshots *s)
     free(s->steps);
     free(s->path);
     free(s);
+}
+
+static qr_status make_file(qr_snapshots *s, const qr_io_config *config)
+{
+    qr_status status = qr_h5_create(s->store, s->path, &s->file);
+    status = status != QR_OK ? status : make_datasets(s);
+    if (status == QR_OK && !qr_describe_run(s->file, config)) {
+        status = qr_h5_error(QR_INTERNAL, s->path, "cannot be made");
+    }
+    return status;
+}
+
+/* Makes the dataset that long. */
+static qr_status set_rows(qr_snapshots *s, size_t rows)
+{
+    qr_h5_lock();
+    qr_status status = qr_h5_set_rows(s->votes, (hsize_t)s->width, (hsize_t)rows) ? QR_OK : qr_h5_write_error(s->path);
+    qr_h5_unlock();
+    return status;
 }
 
 qr_status qr_snapshots_create(const qr_io_config *config, qr_snapshots **out)
@@ -113,10 +134,10 @@ qr_status qr_snapshots_create(const qr_io_config *config, qr_snapshots **out)
     s->level = (int)config->compression;
     status = qr_path_join(config->directory, name, &s->path);
     status = status != QR_OK ? status : qr_store_create(config->directory, name, &s->store);
-    status = status != QR_OK ? status : qr_h5_create(s->store, s->path, &s->file);
-    status = status != QR_OK ? status : make_datasets(s);
-    if (status == QR_OK && !qr_describe_run(s->file, config)) {
-        status = qr_h5_error(QR_INTERNAL, s->path, "cannot be made");
+    if (status == QR_OK) {
+        qr_h5_lock();
+        status = make_file(s, config);
+        qr_h5_unlock();
     }
     status = status != QR_OK ? status : qr_h5_commit(s->file, s->store, s->path);
     if (status == QR_OK && config->n_servers > 1 && config->server == 0) {
@@ -164,8 +185,12 @@ static qr_status pack(qr_snapshots *s, piece *p)
 static qr_status store_piece(qr_snapshots *s, piece *p, size_t i)
 {
     hsize_t offset[2] = {(hsize_t)s->n_steps, (hsize_t)i * (hsize_t)s->chunk};
-    if (H5Dwrite_chunk(s->votes, H5P_DEFAULT, p->skipped_filters, offset, p->packed_bytes, p->packed) < 0) {
-        return qr_h5_write_error(s->path);
+    qr_h5_lock();
+    bool done = H5Dwrite_chunk(s->votes, H5P_DEFAULT, p->skipped_filters, offset, p->packed_bytes, p->packed) >= 0;
+    qr_status status = done ? QR_OK : qr_h5_write_error(s->path);
+    qr_h5_unlock();
+    if (status != QR_OK) {
+        return status;
     }
     s->held -= p->packed_bytes;
     free(p->packed);
@@ -255,12 +280,15 @@ static bool is_next_row(const qr_snapshots *s, const pending *p)
 static qr_status add_row(qr_snapshots *s, pending *p)
 {
     qr_status status = qr_grow((void **)&s->steps, &s->steps_capacity, s->n_steps + 1, sizeof(int64_t), "snapshots");
-    if (status == QR_OK && !s->early && !qr_h5_set_rows(s->votes, (hsize_t)s->width, (hsize_t)s->n_steps + 1)) {
-        status = qr_h5_write_error(s->path);
+    if (status == QR_OK && !s->early) {
+        status = set_rows(s, s->n_steps + 1);
     }
     status = status != QR_OK ? status : store_finished_pieces(s, p);
-    if (status == QR_OK && !qr_h5_append(s->step, H5T_NATIVE_INT64, 0, (hsize_t)s->n_steps, 1, &p->step)) {
-        status = qr_h5_write_error(s->path);
+    if (status == QR_OK) {
+        qr_h5_lock();
+        bool done = qr_h5_append(s->step, H5T_NATIVE_INT64, 0, (hsize_t)s->n_steps, 1, &p->step);
+        status = done ? QR_OK : qr_h5_write_error(s->path);
+        qr_h5_unlock();
     }
     if (status == QR_OK) {
         s->steps[s->n_steps++] = p->step;
@@ -278,9 +306,7 @@ static qr_status add_row(qr_snapshots *s, pending *p)
 static qr_status begin_early(qr_snapshots *s)
 {
     qr_status status = qr_snapshots_flush(s);
-    if (status == QR_OK && !qr_h5_set_rows(s->votes, (hsize_t)s->width, (hsize_t)s->n_steps + 1)) {
-        status = qr_h5_write_error(s->path);
-    }
+    status = status != QR_OK ? status : set_rows(s, s->n_steps + 1);
     s->early = status == QR_OK;
     return status;
 }
@@ -340,13 +366,16 @@ qr_status qr_snapshots_close(qr_snapshots *s, int64_t *bytes)
         return QR_OK;
     }
     qr_status status = qr_store_check(s->store);
-    if (s->early && !qr_h5_set_rows(s->votes, (hsize_t)s->width, (hsize_t)s->n_steps) && status == QR_OK) {
-        status = qr_h5_write_error(s->path);
+    if (s->early) {
+        qr_status shortened = set_rows(s, s->n_steps);
+        status = status != QR_OK ? status : shortened;
     }
+    qr_h5_lock();
     if (H5Fclose(s->file) < 0 && status == QR_OK) {
         status = qr_h5_write_error(s->path);
     }
     s->file = H5I_INVALID_HID;
+    qr_h5_unlock();
     status = status != QR_OK ? status : qr_store_commit(s->store);
     if (bytes != NULL) {
         *bytes = (int64_t)qr_store_size(s->store);

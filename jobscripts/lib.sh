@@ -106,6 +106,16 @@ run_forwarding_signals() {
     return "$status"
 }
 
+# describe_gpus RANKS: the GPUs that Slurm gives the job on this node, in words; a warning where ranks do not fit them.
+describe_gpus() {
+    local gpus=${SLURM_GPUS_ON_NODE:-0}
+    printf '%s GPU%s' "$gpus" "$([ "$gpus" -eq 1 ] || printf s)"
+    if [ "$gpus" -gt 0 ] && [ "$1" -ne $((gpus + 1)) ]; then
+        printf 'warning: %s ranks on a node for %s GPUs; a rank for each GPU and one for the files make %s\n' \
+            "$1" "$gpus" "$((gpus + 1))" >&2
+    fi
+}
+
 # check_job QUORATE DECK...: says what is wrong with a job before it starts ranks.
 check_job() {
     if ! [ -x "$1" ]; then

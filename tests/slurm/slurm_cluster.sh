@@ -80,9 +80,13 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=20
 MaxArraySize=100
-$(for node in "${nodes[@]}"; do echo "NodeName=$node NodeAddr=127.0.0.1 Port=$(free_port) CPUs=4"; done)
+GresTypes=gpu
+$(for node in "${nodes[@]}"; do echo "NodeName=$node NodeAddr=127.0.0.1 Port=$(free_port) CPUs=4 Gres=gpu:2"; done)
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 EOF
+    # GPUs as far as Slurm is concerned: it counts files.
+    touch "$cluster_directory"/gpu{0,1}
+    echo "Name=gpu File=$cluster_directory/gpu[0-1]" >"$cluster_directory/gres.conf"
     # Nothing here uses cgroups, yet slurmd insists on them. From 24.05 on it can be told not to; earlier versions do not
     # know the word, but take any folder for the place where cgroups are mounted.
     version=$(slurmd -V | awk '{print $NF}')

@@ -115,6 +115,25 @@ if [ "$cluster_nodes" -eq 2 ] && srun --mpi=list 2>&1 | grep -q pmix; then
 else
     echo "skip  srun: this Slurm does not speak PMIx"
 fi
+# ---- GPUs, which are files here: the program computes on cores, but ranks and GPUs are counted out as on a cluster
+check "GPUs of one node: the job ends with 0" submit gpu.log --gpus-per-node=2 --ntasks=3 \
+    "$SOURCE_DIR/jobscripts/slurm_gpu_node.sh" nest.yml --set output.directory=results/gpu
+check "GPUs of one node: two, with a rank each and one for files" \
+    has '3 ranks on qn[12], 2 GPUs$|2 compute ranks .* 1 I/O rank, 1 node' gpu.log
+check "GPUs of one node: nothing to warn of" test -z "$(grep -s 'warning: . ranks' gpu.log)"
+check "GPUs of one node: the same state as without" test "$(count_hashes node.log gpu.log)" -eq 1
+check "too few ranks: the job ends with 0" submit few.log --gpus-per-node=2 --ntasks=2 \
+    "$SOURCE_DIR/jobscripts/slurm_gpu_node.sh" nest.yml --set output.directory=results/few
+check "too few ranks: a warning says how many" has 'warning: 2 ranks on a node for 2 GPUs; .* make 3' few.log
+if [ "$cluster_nodes" -eq 2 ]; then
+    check "GPUs of two nodes: the job ends with 0" submit gpus.log --gpus-per-node=2 --ntasks-per-node=3 \
+        "$SOURCE_DIR/jobscripts/slurm_gpu_nodes.sh" nest.yml --set output.directory=results/gpus
+    check "GPUs of two nodes: four, with a rank each" has '4 compute ranks .* 2 I/O ranks, 2 nodes' gpus.log
+    check "GPUs of two nodes: told" has '6 ranks on 2 nodes .*, 2 GPUs on each' gpus.log
+    check "GPUs of two nodes: the same state as without" test "$(count_hashes node.log gpus.log)" -eq 1
+fi
+check "more GPUs than there are: Slurm refuses" test "$(submit many.log --gpus-per-node=3 \
+    "$SOURCE_DIR/jobscripts/slurm_gpu_node.sh" nest.yml >/dev/null 2>&1; echo $?)" -ne 0
 submit missing.log "$SOURCE_DIR/jobscripts/slurm_node.sh" nowhere.yml
 check "a deck that is missing: the job ends with 2" test $? -eq 2
 

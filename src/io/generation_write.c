@@ -2,6 +2,7 @@
  * nobody waits for HDF5 while the disk works. */
 #include "io/generation.h"
 
+#include "base/fault.h"
 #include "base/memory.h"
 #include "io/file.h"
 #include "io/generation_index.h"
@@ -411,6 +412,30 @@ static qr_status write_index(qr_generation_writer *writer, int64_t *bytes)
     return status;
 }
 
+static qr_status fault_at(const qr_generation_writer *writer, const char *point)
+{
+    int error = qr_fault(point, writer->directory);
+    return error == 0 ? QR_OK : qr_file_error(writer->directory, "written", error);
+}
+
+/* Data first, then the index: an index speaks of data that last. */
+static qr_status make_durable(qr_generation_writer *writer, qr_generation_seal *seal)
+{
+    qr_status status = fault_at(writer, "checkpoint.fsync");
+    status = status != QR_OK ? status : qr_store_sync(writer->store);
+    status = status != QR_OK ? status : fault_at(writer, "checkpoint.fsynced");
+    status = status != QR_OK ? status : fault_at(writer, "checkpoint.rename");
+    status = status != QR_OK ? status : qr_store_publish(writer->store);
+    writer->named = status == QR_OK;
+    status = status != QR_OK ? status : fault_at(writer, "checkpoint.renamed");
+    status = status != QR_OK ? status : hash_metadata(writer);
+    status = status != QR_OK ? status : qr_index_content_hash(&writer->index, &seal->content_hash);
+    status = status != QR_OK ? status : fault_at(writer, "checkpoint.index");
+    status = status != QR_OK ? status : write_index(writer, &seal->index_bytes);
+    status = status != QR_OK ? status : fault_at(writer, "checkpoint.directory");
+    return status != QR_OK ? status : qr_directory_sync(writer->directory);
+}
+
 qr_status qr_generation_seal_files(qr_generation_writer *writer, qr_generation_seal *out)
 {
     qr_generation_seal seal = {
@@ -427,12 +452,7 @@ qr_status qr_generation_seal_files(qr_generation_writer *writer, qr_generation_s
         seal.written_pages += writer->columns[i].written;
     }
     qr_status status = close_file(writer);
-    status = status != QR_OK ? status : qr_store_commit(writer->store);
-    writer->named = status == QR_OK;
-    status = status != QR_OK ? status : hash_metadata(writer);
-    status = status != QR_OK ? status : qr_index_content_hash(&writer->index, &seal.content_hash);
-    status = status != QR_OK ? status : write_index(writer, &seal.index_bytes);
-    status = status != QR_OK ? status : qr_directory_sync(writer->directory);
+    status = status != QR_OK ? status : make_durable(writer, &seal);
     writer->sealed = status == QR_OK;
     if (status == QR_OK) {
         seal.data_bytes = writer->index.data_bytes;

@@ -454,17 +454,20 @@ static void forget_data(qr_store *store)
     }
 }
 
-static qr_status publish(qr_store *store)
+qr_status qr_store_publish(qr_store *store)
 {
+    if (store->failure != QR_OK || store->temporary == NULL) {
+        return qr_store_check(store);
+    }
     if (rename(store->temporary, store->path) != 0) {
-        return qr_file_error(store->path, "made", errno);
+        return keep_failure(store, qr_file_error(store->path, "made", errno));
     }
     free(store->temporary);
     store->temporary = NULL;
     return QR_OK;
 }
 
-qr_status qr_store_commit(qr_store *store)
+qr_status qr_store_sync(qr_store *store)
 {
     if (store->failure != QR_OK) {
         return qr_store_check(store);
@@ -482,6 +485,11 @@ qr_status qr_store_commit(qr_store *store)
         return keep_failure(store, qr_file_error(store->path, "written", errno));
     }
     forget_data(store);
-    qr_status status = store->temporary == NULL ? QR_OK : publish(store);
-    return status == QR_OK ? QR_OK : keep_failure(store, status);
+    return QR_OK;
+}
+
+qr_status qr_store_commit(qr_store *store)
+{
+    qr_status status = qr_store_sync(store);
+    return status != QR_OK ? status : qr_store_publish(store);
 }

@@ -73,6 +73,10 @@ qr_status qr_store_check(const qr_store *store);
  * on. */
 qr_status qr_store_commit(qr_store *store);
 
+/* Its two halves: makes all durable, under the temporary name if it still has that; gives it its name. */
+qr_status qr_store_sync(qr_store *store);
+qr_status qr_store_publish(qr_store *store);
+
 /* Identity of the file on this machine. */
 void qr_store_identity(const qr_store *store, uint64_t *device, uint64_t *inode);
 

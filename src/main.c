@@ -1,7 +1,7 @@
 /* The command line. The only place that decides to exit. */
 #include "base/log.h"
 #include "deck/deck.h"
-#include "io/io.h"
+#include "io/recovery.h"
 #include "model/model.h"
 #include "quorate_version.h"
 #include "run/run.h"
@@ -20,7 +20,8 @@ static const char usage[] = "usage: quorate run DECK [--set key=value]... [--dry
                             "       quorate check DECK [--set key=value]...\n"
                             "       quorate keys [PREFIX]\n"
                             "       quorate models\n"
-                            "       quorate info FILE|DIR\n"
+                            "       quorate info FILE|DIR...\n"
+                            "       quorate info DIR... --repair\n"
                             "       quorate --help | --version\n";
 
 static const char help[] =
@@ -30,11 +31,13 @@ static const char help[] =
     "  check   validate a deck and print every value it resolves to, with unit and origin\n"
     "  keys    every deck key that begins with PREFIX: type, unit, default, bounds, meaning\n"
     "  models  every model: parameters, reference\n"
-    "  info    what a result file or directory holds, and whether it can be read\n"
+    "  info    what a result file or directory holds, and whether it can be read; which checkpoints several\n"
+    "          directories hold together, and whether each verifies\n"
     "\n"
     "  --set key=value  overrides a value of the deck, for instance --set run.seed=8\n"
     "  --dry-run        check the deck, the files it names and the results directory, say what memory each rank would\n"
     "                   need, stop\n"
+    "  --repair         make damaged or missing copies of checkpoints again from good ones\n"
     "  --quiet          only the decision and the state hash\n"
     "\n"
     "Exit codes: 0 done, 2 wrong usage or deck, 3 the machine lacks something, 4 data or I/O failure.\n";
@@ -151,6 +154,29 @@ static int command_keys(const char *prefix)
     return 0;
 }
 
+static int command_info(int argc, char **argv)
+{
+    const char **paths = calloc((size_t)argc, sizeof *paths);
+    int n = 0;
+    bool repair = false;
+    qr_status status = paths == NULL ? qr_error_memory((size_t)argc * sizeof *paths, "arguments") : QR_OK;
+    for (int i = 2; i < argc && status == QR_OK; i++) {
+        if (strcmp(argv[i], "--repair") == 0) {
+            repair = true;
+        } else if (argv[i][0] == '-' && argv[i][1] != '\0') {
+            status = qr_error(QR_USAGE, "info: no option '%s'; see quorate --help", argv[i]);
+        } else {
+            paths[n++] = argv[i];
+        }
+    }
+    if (status == QR_OK && n == 0) {
+        status = qr_error(QR_USAGE, "info needs a file or a directory; see quorate --help");
+    }
+    status = status != QR_OK ? status : qr_info_places(paths, n, repair);
+    free(paths);
+    return status == QR_OK ? 0 : fail(status);
+}
+
 static int usage_error(const char *word)
 {
     if (word[0] == '\0') {
@@ -185,9 +211,8 @@ static int dispatch(int argc, char **argv, const char **overrides)
         qr_model_print_all(stdout);
         return 0;
     }
-    if (strcmp(command, "info") == 0 && argc == 3) {
-        qr_status status = qr_io_info(argv[2]);
-        return status == QR_OK ? 0 : fail(status);
+    if (strcmp(command, "info") == 0) {
+        return command_info(argc, argv);
     }
     if (strcmp(command, "--version") == 0) {
         (void)printf("quorate %s (%s)\n", QR_VERSION, QR_REVISION);

@@ -100,6 +100,10 @@ typedef struct qr_backend_ops {
     /* What tells one device from another, for the check above. out: [QR_DEVICE_ID_BYTES]. */
     void (*device_id)(const qr_backend *backend, void *out);
 
+    /* PCI address ("0000:1b:00.0") of the device that a rank of this place drives; n: bytes of out, 16 at least. NULL:
+     * backends without devices. Before create. */
+    qr_status (*device_address)(int place, char *out, size_t n);
+
     /* Takes steps->count steps, or fewer where a decision ends the run: halo, update, tally, sum over all parts and
      * decision in one go. NULL where the backend cannot; `runs_alone` then says whether it can for this job (NULL:
      * never). Collective over the parts, who must all ask for the same. */

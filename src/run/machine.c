@@ -23,6 +23,38 @@ int qr_machine_cores(void)
     return cores > 0 ? cores : 1;
 }
 
+/* The cores of the smallest part of the machine that the device hangs on; NULL where that is not known. */
+static hwloc_const_bitmap_t find_near(hwloc_topology_t topology, const char *address)
+{
+    hwloc_obj_t device = hwloc_get_pcidev_by_busidstring(topology, address);
+    hwloc_obj_t around = device != NULL ? hwloc_get_non_io_ancestor_obj(topology, device) : NULL;
+    return around != NULL ? around->cpuset : NULL;
+}
+
+int qr_machine_bind_near(const char *address)
+{
+    int cores = 0;
+    hwloc_topology_t topology;
+    if (hwloc_topology_init(&topology) != 0) {
+        return 0;
+    }
+    (void)hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_ALL);
+    hwloc_bitmap_t bound = hwloc_bitmap_alloc();
+    if (bound != NULL && hwloc_topology_load(topology) == 0 &&
+        hwloc_get_cpubind(topology, bound, HWLOC_CPUBIND_PROCESS) == 0) {
+        hwloc_const_bitmap_t all = hwloc_topology_get_allowed_cpuset(topology);
+        hwloc_const_bitmap_t near = find_near(topology, address);
+        bool is_free = hwloc_bitmap_isincluded(all, bound);
+        bool helps = near != NULL && !hwloc_bitmap_iszero(near) && !hwloc_bitmap_isincluded(all, near);
+        if (is_free && helps && hwloc_set_cpubind(topology, near, HWLOC_CPUBIND_PROCESS) == 0) {
+            cores = hwloc_get_nbobjs_inside_cpuset_by_type(topology, near, HWLOC_OBJ_CORE);
+        }
+    }
+    hwloc_bitmap_free(bound);
+    hwloc_topology_destroy(topology);
+    return cores > 0 ? cores : 0;
+}
+
 int64_t qr_machine_memory(void)
 {
     long pages = sysconf(_SC_PHYS_PAGES);

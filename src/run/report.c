@@ -28,6 +28,9 @@ void qr_report_start(const qr_simulation *simulation)
     qr_info("model %s, %lld options; backend %s (%s), %s; exchange %s", qr_rule_info_of(simulation->model->kind)->name,
             (long long)simulation->deck->agents.options, simulation->ops->name, simulation->backend_reason,
             simulation->ops->describe(simulation->backend), simulation->exchange_name);
+    if (simulation->cores_near_device > 0) {
+        qr_info("compute rank 0 keeps to the %d cores nearest to its GPU", simulation->cores_near_device);
+    }
     if (facts->edges < 0) {
         qr_info("network %s: %lld agents", qr_network_kind_name(simulation->spec.kind), (long long)facts->agents);
     } else if (facts->components < 0) {

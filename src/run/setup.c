@@ -175,6 +175,21 @@ static int threads_of_rank(const qr_simulation *simulation, int *place)
     return cores / ranks_here > 0 ? cores / ranks_here : 1;
 }
 
+/* Before memory is taken, so that it is taken near the device, too. Where it cannot be done it is merely slower. */
+static void bind_near_device(qr_simulation *simulation, int place)
+{
+    char address[32] = "";
+    if (simulation->ops->device_address == NULL ||
+        simulation->ops->device_address(place, address, sizeof address) != QR_OK) {
+        return;
+    }
+    simulation->cores_near_device = qr_machine_bind_near(address);
+    if (simulation->deck->compute.threads == 0 && simulation->cores_near_device > 0 &&
+        simulation->threads > simulation->cores_near_device) {
+        simulation->threads = simulation->cores_near_device;
+    }
+}
+
 static qr_status build_backend(qr_simulation *simulation, const float *weights, const uint8_t *file_votes)
 {
     double at = qr_now_s();
@@ -192,6 +207,7 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
     if (status != QR_OK) {
         return status;
     }
+    bind_near_device(simulation, place);
     qr_backend_setup setup = {.model = simulation->model,
                               .network = simulation->network,
                               .file_votes = file_votes,

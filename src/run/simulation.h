@@ -49,6 +49,7 @@ typedef struct qr_simulation {
     qr_backend *backend;
     qr_halo_exchange *exchange;
     int threads;
+    int cores_near_device; /* that this rank was bound to; 0: it was not */
     qr_results results;
     qr_timers timers;
     double started_s;
@@ -135,6 +136,9 @@ int qr_signals_received(void);
 
 /* machine.c: cores this process may use; bytes of memory of the machine. */
 int qr_machine_cores(void);
+/* Keeps this process on the cores nearest to a PCI device ("0000:1b:00.0"), unless somebody has bound it to some
+ * already. Returns how many they are; 0 when everything stays as it was: no such device, or all cores are as near. */
+int qr_machine_bind_near(const char *address);
 int64_t qr_machine_memory(void);
 
 #endif

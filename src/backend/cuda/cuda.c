@@ -55,6 +55,17 @@ static qr_status allocate_pinned(int64_t count, int64_t size, void **out)
     return qr_cuda_check(cudaHostAlloc(out, (size_t)(count * size), cudaHostAllocDefault), "pinned memory");
 }
 
+static qr_status cuda_device_address(int place, char *out, size_t n)
+{
+    int n_devices = 0;
+    qr_status status = qr_cuda_check(cudaGetDeviceCount(&n_devices), "looking for devices");
+    if (status == QR_OK && n_devices == 0) {
+        status = qr_error(QR_ENVIRONMENT, "no CUDA device");
+    }
+    return status == QR_OK ? qr_cuda_check(cudaDeviceGetPCIBusId(out, (int)n, place % n_devices), "finding a device")
+                           : status;
+}
+
 /* Ranks of a machine take its devices in turn. */
 static qr_status choose_device(qr_backend *backend, int place)
 {
@@ -320,6 +331,7 @@ const qr_backend_ops qr_backend_ops_cuda = {.name = "cuda",
                                             .make_join_id = QR_CUDA_MAKE_ID,
                                             .join = QR_CUDA_JOIN,
                                             .device_id = cuda_device_id,
+                                            .device_address = cuda_device_address,
                                             .runs_alone = cuda_runs_alone,
                                             .run = qr_cuda_run,
                                             .read_votes = cuda_read_votes,

@@ -34,9 +34,19 @@ static qr_status check(ncclResult_t result, const char *what)
                     detail != NULL ? detail : "");
 }
 
+/* Unless the user says otherwise: multicast between GPUs must not be touched on hosts that others share, and windows
+ * bring kernels that may race with the one before them on sm_90 (2.28.3 to 2.30.4). Tallies are too small to gain from
+ * either. */
+static void set_defaults(void)
+{
+    (void)setenv("NCCL_NVLS_ENABLE", "0", 0);
+    (void)setenv("NCCL_WIN_ENABLE", "0", 0);
+}
+
 qr_status qr_nccl_make_id(void *id)
 {
     ncclUniqueId unique;
+    set_defaults();
     qr_status status = check(ncclGetUniqueId(&unique), "making an id");
     if (status == QR_OK) {
         memcpy(id, &unique, sizeof unique);
@@ -118,6 +128,7 @@ static qr_status connect(qr_backend *backend, int n_parts, int part, const void 
     call->n_parts = n_parts;
     call->part = part;
     memcpy(&call->id, id, sizeof call->id);
+    set_defaults();
     double patience_s = backend->timeout_s > least_connect_patience_s ? backend->timeout_s : least_connect_patience_s;
     if (!is_back(call, patience_s)) {
         backend->is_lost = true;

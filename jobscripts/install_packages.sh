@@ -18,7 +18,9 @@ build_packages=(gcc libc6-dev cmake ninja-build pkg-config libopenmpi-dev openmp
 # What postproc/ needs.
 plot_packages=(python3 python3-numpy python3-h5py python3-matplotlib)
 # What tests/run.sh needs beside these. libc6-dbg: valgrind's own requirement. qemu-user: a processor without FMA.
-test_packages=(libcmocka-dev clang clang-tidy shellcheck valgrind libc6-dbg slurm-wlm munge qemu-user hdf5-tools procps git)
+# hdf5-filter-plugin: so that stock h5py reads LZ4.
+test_packages=(libcmocka-dev clang clang-tidy shellcheck valgrind libc6-dbg slurm-wlm munge qemu-user hdf5-tools
+    hdf5-filter-plugin procps git)
 
 # A fresh clang without recommended packages lacks the sanitizers and OpenMP; their packages carry clang's version.
 # shellcheck source=/dev/null

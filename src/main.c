@@ -16,7 +16,10 @@
 /* How long a rank that has nothing to say gives another one to say why the job ends. */
 enum { ABORT_AFTER_S = 5 };
 
-static const char usage[] = "usage: quorate run DECK [--set key=value]... [--dry-run] [--quiet]\n"
+/* sysexits.h's EX_TEMPFAIL: batch systems are told to queue the job again. */
+enum { EXIT_RESUMABLE = 75 };
+
+static const char usage[] = "usage: quorate run DECK [--set key=value]... [--restart auto|DIR] [--dry-run] [--quiet]\n"
                             "       quorate check DECK [--set key=value]...\n"
                             "       quorate keys [PREFIX]\n"
                             "       quorate models\n"
@@ -37,10 +40,14 @@ static const char help[] =
     "  --set key=value  overrides a value of the deck, for instance --set run.seed=8\n"
     "  --dry-run        check the deck, the files it names and the results directory, say what memory each rank would\n"
     "                   need, stop\n"
+    "  --restart auto   go on from the newest checkpoint of the deck's tiers that is whole; begin afresh where there "
+    "is none\n"
+    "  --restart DIR    go on from the newest checkpoint in DIR, or from one .manifest file\n"
     "  --repair         make damaged or missing copies of checkpoints again from good ones\n"
     "  --quiet          only the decision and the state hash\n"
     "\n"
-    "Exit codes: 0 done, 2 wrong usage or deck, 3 the machine lacks something, 4 data or I/O failure.\n";
+    "Exit codes: 0 done, 2 wrong usage or deck, 3 the machine lacks something, 4 data or I/O failure, 75 stopped by a\n"
+    "signal with a checkpoint to go on from.\n";
 
 /* Before MPI is up, the launchers' variables tell which rank this is: a job has one message. */
 static bool is_first_rank(void)
@@ -89,6 +96,13 @@ static qr_status parse_options(int argc, char **argv, bool running, const char *
             overrides[out->n_overrides++] = argument + 6;
         } else if (running && strcmp(argument, "--dry-run") == 0) {
             out->dry_run = true;
+        } else if (running && strcmp(argument, "--restart") == 0) {
+            if (i + 1 == argc) {
+                return qr_error(QR_USAGE, "--restart needs auto, a directory or a manifest after it");
+            }
+            out->restart = argv[++i];
+        } else if (running && strncmp(argument, "--restart=", 10) == 0) {
+            out->restart = argument + 10;
         } else if (running && strcmp(argument, "--quiet") == 0) {
             out->quiet = true;
         } else if (argument[0] == '-' && argument[1] != '\0') {
@@ -128,7 +142,7 @@ static int command_run(const qr_run_options *options)
     }
     qr_run_outcome outcome;
     qr_status status = qr_run_deck(options, &outcome);
-    int code = qr_status_exit_code(status);
+    int code = outcome.resumable ? EXIT_RESUMABLE : qr_status_exit_code(status);
     if (status != QR_OK && outcome.speaks) {
         (void)fail(status);
     }

@@ -69,6 +69,8 @@ qr_edge_exchange qr_comm_edge_exchange(qr_comm *comm);
 qr_status qr_comm_scatter(qr_comm *comm, const void *items, const int64_t *counts, size_t item_bytes, void **mine,
                           int64_t *n_mine);
 
+enum { QR_NOTES_TIERS = 3 };
+
 /* What ranks tell each other with every reduction, summed over the compute ranks. */
 typedef struct qr_notes {
     int64_t stop_signal;  /* ranks that were asked to stop */
@@ -76,7 +78,15 @@ typedef struct qr_notes {
     int64_t snapshot_due; /* set by part 0 when its clock says so */
     int64_t series_due;
     int64_t batch; /* steps to take next, set by part 0; for backends that take many */
+    int64_t checkpoint_due;
+    int64_t replicas;                       /* generations whose copies are being made */
+    int64_t tier_ready[QR_NOTES_TIERS];     /* checkpoints: I/O servers whose share of what is under way is durable, */
+    int64_t tier_committed[QR_NOTES_TIERS]; /* whose manifest is, */
+    int64_t tier_failed[QR_NOTES_TIERS];    /* and who could not */
 } qr_notes;
+
+/* Sums the notes alone. Collective over compute. */
+void qr_comm_reduce_notes(qr_comm *comm, qr_notes *notes);
 
 /* Sums votes and notes, takes the maximum of leaders, over all compute ranks, in one message. Collective over compute.
  */

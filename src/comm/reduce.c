@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-enum { N_NOTES = 5 };
+enum { N_NOTES = sizeof(qr_notes) / sizeof(int64_t) };
+_Static_assert(sizeof(qr_notes) % sizeof(int64_t) == 0, "notes are added up word by word");
 
 /* In transit: [n_options] votes, [n_options] leaders, notes; the first word says how many options. */
 typedef struct reduction {
@@ -52,15 +53,17 @@ qr_status qr_comm_reduce(qr_comm *comm, int64_t n_options, qr_tally *tally, qr_n
     sum.n_options = n_options;
     memcpy(sum.words, tally->votes, bytes);
     memcpy(sum.words + n_options, tally->leader, bytes);
-    int64_t *note = sum.words + 2 * n_options;
-    note[0] = notes->stop_signal;
-    note[1] = notes->failed;
-    note[2] = notes->snapshot_due;
-    note[3] = notes->series_due;
-    note[4] = notes->batch;
+    memcpy(sum.words + 2 * n_options, notes, sizeof *notes);
     MPI_Allreduce(MPI_IN_PLACE, &sum, 1, comm->tally_type, comm->tally_op, comm->compute);
     memcpy(tally->votes, sum.words, bytes);
     memcpy(tally->leader, sum.words + n_options, bytes);
-    *notes = (qr_notes){note[0], note[1], note[2], note[3], note[4]};
+    memcpy(notes, sum.words + 2 * n_options, sizeof *notes);
     return QR_OK;
+}
+
+void qr_comm_reduce_notes(qr_comm *comm, qr_notes *notes)
+{
+    if (comm->n_parts > 1) {
+        MPI_Allreduce(MPI_IN_PLACE, notes, N_NOTES, MPI_INT64_T, MPI_SUM, comm->compute);
+    }
 }

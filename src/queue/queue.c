@@ -9,7 +9,7 @@
 _Static_assert(sizeof(qr_job) == QR_JOB_BYTES, "a job descriptor has a fixed size");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics between processes must be lock-free");
 
-enum { PAGE = 4096, LINE = 64, MOST_SLOTS = 65536, LONGEST_SLEEP_US = 200, SPARE_JOBS = 32 };
+enum { PAGE = 4096, LINE = 64, MOST_SLOTS = QR_MOST_SLOTS, LONGEST_SLEEP_US = 200, SPARE_JOBS = 32 };
 
 /* A consumer whose heartbeat stands still that long is taken for dead. Much longer than a slow fsync takes. */
 static const double silence_s = 60;

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { QR_JOB_VERSION = 1, QR_JOB_BYTES = 128, QR_NO_SLOT = -1, QR_BOARD_BYTES = 4096 };
+enum { QR_JOB_VERSION = 1, QR_JOB_BYTES = 128, QR_NO_SLOT = -1, QR_MOST_SLOTS = 65536, QR_BOARD_BYTES = 4096 };
 
 /* What a job asks for; the payload's layout stands beside each kind in io/io.h. */
 typedef enum qr_job_kind {

@@ -46,6 +46,7 @@ static qr_notes local_notes(loop *l)
             l->snapshot_due_s = now + deck->output.snapshot_every.seconds;
         }
     }
+    qr_checkpoints_note(l->simulation, &notes);
     return notes;
 }
 
@@ -79,17 +80,20 @@ static qr_status write_row(qr_simulation *simulation)
     return qr_results_series(simulation, qr_tally_winner(&simulation->tally, simulation->deck->agents.options));
 }
 
-/* Steps to take before the host has to look: to the next snapshot or the end, and no more than a batch. */
+/* Steps up to the next multiple of `every`, which is 0 for none, but no more than `most`. */
+static int64_t steps_until(int64_t step, int64_t every, int64_t most)
+{
+    return every > 0 ? qr_min64(every - step % every, most) : most;
+}
+
+/* Steps to take before the host has to look: to the next snapshot, checkpoint or the end, and no more than a batch. */
 static int64_t steps_until_look(const loop *l)
 {
     const qr_simulation *simulation = l->simulation;
     const qr_deck *deck = simulation->deck;
-    int64_t steps = deck->run.steps - simulation->step;
-    int64_t every = deck->output.snapshot_every.steps;
-    if (every > 0 && every - simulation->step % every < steps) {
-        steps = every - simulation->step % every;
-    }
-    return steps < l->batch ? steps : l->batch;
+    int64_t steps = qr_min64(deck->run.steps - simulation->step, l->batch);
+    steps = steps_until(simulation->step, deck->output.snapshot_every.steps, steps);
+    return steps_until(simulation->step, deck->checkpoint.every.steps, steps);
 }
 
 /* The rows of a batch become tallies, decisions and lines of the series, as if each step had been looked at. The last
@@ -178,6 +182,19 @@ static void hand_over(loop *l, bool last)
     (void)qr_timer_lap(&simulation->timers, QR_PHASE_OUTPUT, at);
 }
 
+/* Cuts, commits and drains; all ranks take part, also one on which something has just failed, unless all know it. */
+static void protect(loop *l)
+{
+    qr_simulation *simulation = l->simulation;
+    double at = qr_now_s();
+    if (l->notes.failed != 0 || !simulation->checkpoints.enabled) {
+        return;
+    }
+    bool due = is_due(simulation->deck->checkpoint.every, simulation->step, l->notes.checkpoint_due != 0);
+    note_failure(l, qr_checkpoints_turn(simulation, &l->notes, due && simulation->step > 0));
+    (void)qr_timer_lap(&simulation->timers, QR_PHASE_CHECKPOINT, at);
+}
+
 /* The state before the first step counts as step 0. */
 static void count_start(loop *l)
 {
@@ -202,6 +219,7 @@ qr_status qr_engine_run(qr_simulation *simulation)
     memset(&l, 0, sizeof l);
     l.simulation = simulation;
     l.progress = qr_progress_begin(simulation);
+    qr_consensus so_far = simulation->consensus;
     simulation->consensus = qr_consensus_begin(simulation->spec.n_agents, deck->agents.options, deck->consensus.quorum,
                                                deck->consensus.hold);
     bool alone = simulation->ops->run != NULL && simulation->ops->runs_alone(simulation->backend) &&
@@ -209,17 +227,25 @@ qr_status qr_engine_run(qr_simulation *simulation)
     l.batch = 1;
     simulation->started_s = qr_now_s();
     count_start(&l);
-    for (;;) {
+    if (simulation->restarted) { /* what the step before the checkpoint came to is known, and written */
+        simulation->consensus.held = so_far.held;
+        simulation->consensus.candidate = so_far.candidate;
+        simulation->consensus.decision = so_far.decision;
+    } else {
         (void)qr_consensus_update(&simulation->consensus, simulation->step, &simulation->tally);
-        bool over = is_over(&l);
-        hand_over(&l, over);
-        if (over) {
-            break;
-        }
+        hand_over(&l, is_over(&l));
+    }
+    while (!is_over(&l)) {
         if (!alone) {
             advance(&l, simulation->step + 1);
         } else if (!advance_batch(&l)) {
             return qr_error(l.failure, "%s", l.message);
+        }
+        (void)qr_consensus_update(&simulation->consensus, simulation->step, &simulation->tally);
+        bool over = is_over(&l);
+        hand_over(&l, over);
+        if (!over) {
+            protect(&l);
         }
     }
     int stop = l.notes.stop_signal != 0 ? qr_signals_received() : 0;
@@ -227,5 +253,11 @@ qr_status qr_engine_run(qr_simulation *simulation)
     if (l.failure != QR_OK) {
         (void)qr_error(l.failure, "%s", l.message);
     }
-    return qr_comm_agree(simulation->comm->compute, l.failure);
+    qr_status status = qr_comm_agree(simulation->comm->compute, l.failure);
+    if (status == QR_OK) {
+        double at = qr_now_s();
+        status = qr_checkpoints_finish(simulation);
+        (void)qr_timer_lap(&simulation->timers, QR_PHASE_CHECKPOINT, at);
+    }
+    return status;
 }

@@ -28,8 +28,7 @@ int64_t qr_estimate_part_bytes(const qr_simulation *simulation, const qr_model *
     const qr_network_spec *spec = &simulation->spec;
     int64_t n_own = qr_partition_range(spec->n_agents, simulation->comm->n_parts, part).count;
     const qr_backend_ops *ops = qr_backend_find("cpu");
-    qr_queue_shape shape = {.n_slots = (int32_t)simulation->deck->io.slots,
-                            .slot_bytes = simulation->deck->io.slot_size};
+    qr_queue_shape shape = qr_shape_of_queue(simulation, part);
     return ops->bytes_estimate(model, spec, n_own, view_estimate(spec, n_own)) +
            (model->sweeps ? qr_network_colour_bytes(spec, n_own) : 0) +
            qr_network_bytes_estimate(spec, simulation->comm->n_parts) + (int64_t)qr_queue_bytes(&shape);

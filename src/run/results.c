@@ -61,6 +61,11 @@ static qr_status submit_series(qr_results *results)
     return submit(results, &job);
 }
 
+qr_status qr_results_submit_rows(qr_simulation *simulation)
+{
+    return submit_series(&simulation->results);
+}
+
 qr_status qr_results_series(qr_simulation *simulation, int64_t winner)
 {
     qr_results *results = &simulation->results;

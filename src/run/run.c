@@ -46,6 +46,9 @@ static qr_status compute(qr_simulation *simulation)
     if (status == QR_OK) {
         status = qr_queue_drain(&simulation->results.queue, simulation->results.timeout_s);
     }
+    if (status == QR_OK) {
+        status = qr_checkpoints_begin(simulation);
+    }
     status = qr_comm_agree(group, status);
     if (status == QR_OK) {
         if (root) {
@@ -102,6 +105,14 @@ static qr_status serve_and_step(qr_simulation *simulation)
     return qr_comm_agree(simulation->comm->world, status);
 }
 
+/* I/O ranks hear of it from the compute ranks. Collective over the world. */
+static bool is_resumable(const qr_simulation *simulation)
+{
+    int resumable = simulation->resumable ? 1 : 0;
+    MPI_Allreduce(MPI_IN_PLACE, &resumable, 1, MPI_INT, MPI_MAX, simulation->comm->world);
+    return resumable != 0;
+}
+
 qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
 {
     qr_simulation simulation;
@@ -132,9 +143,13 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
         qr_signals_install(); /* until here a signal just ends the process: nothing is lost */
     }
     if (status == QR_OK) {
+        status = options->restart != NULL ? qr_simulation_restart(&simulation) : qr_simulation_check_tiers(&simulation);
+    }
+    if (status == QR_OK) {
         qr_status directory = QR_OK;
         if (rank == 0) {
-            directory = qr_io_check_directory(simulation.deck->output.directory, simulation.deck->output.overwrite);
+            bool overwrite = simulation.deck->output.overwrite || simulation.restarted;
+            directory = qr_io_check_directory(simulation.deck->output.directory, overwrite);
         }
         status = qr_comm_agree(MPI_COMM_WORLD, directory);
     }
@@ -154,6 +169,7 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
         return status;
     }
     outcome->exit_fast = qr_io_must_exit_fast();
+    outcome->resumable = status == QR_OK && is_resumable(&simulation);
     qr_simulation_clear(&simulation);
     if (status == QR_DEVICE || status == QR_TRANSIENT) { /* its libraries may not be ready for an orderly end */
         outcome->exit_fast = true;

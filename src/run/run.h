@@ -12,12 +12,15 @@ typedef struct qr_run_options {
     int n_overrides;
     bool dry_run; /* validate, say what would be needed, stop */
     bool quiet;
+    const char *restart; /* NULL: begin afresh; "auto": the newest checkpoint of the deck's tiers, if there is one; else
+                            a directory of checkpoints or one manifest */
 } qr_run_options;
 
 /* How a run ended, beyond its status. */
 typedef struct qr_run_outcome {
     bool speaks;     /* this rank is the one to print the error, so that a job has one message */
     bool must_abort; /* another rank no longer answers: leave by MPI_Abort, an orderly end would wait for it */
+    bool resumable;  /* stopped by a signal, and a checkpoint holds all of it: exit code 75 */
     bool exit_fast;  /* a file library is in a state in which its clean-up at exit may crash: leave by _exit */
 } qr_run_outcome;
 

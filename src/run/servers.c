@@ -1,4 +1,5 @@
 /* The queues between compute ranks and I/O servers, and the servers themselves. */
+#include "run/replicas.h"
 #include "run/simulation.h"
 
 #include "base/memory.h"
@@ -6,11 +7,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-static qr_queue_shape shape_of(const qr_deck *deck)
-{
-    return (qr_queue_shape){.n_slots = (int32_t)deck->io.slots, .slot_bytes = deck->io.slot_size};
-}
 
 /* First agent of each server, then the number of agents. A server's agents are contiguous, because servers and parts
  * are numbered alike; starts: [n_servers + 1]. */
@@ -40,6 +36,9 @@ static qr_status create_server(qr_simulation *simulation)
     }
     find_server_starts(simulation, starts);
     int server = simulation->comm->me.server;
+    qr_checkpoint_config checkpoint;
+    status = qr_tiers_configure(simulation, server, &checkpoint);
+    checkpoint.version = QR_VERSION " (" QR_REVISION ")";
     const qr_deck *deck = simulation->deck;
     const qr_network_spec *spec = &simulation->spec;
     bool lattice = spec->kind == QR_NETWORK_LATTICE2D || spec->kind == QR_NETWORK_LATTICE3D;
@@ -60,8 +59,17 @@ static qr_status create_server(qr_simulation *simulation)
                            .size = {spec->size[0], spec->size[1], spec->size[2]},
                            .compression = deck->output.compression,
                            .flush_every_s = deck->output.flush_every,
-                           .overwrite = deck->output.overwrite};
-    status = qr_io_server_create(&config, simulation->server_queues, simulation->n_server_queues, &simulation->server);
+                           .overwrite = deck->output.overwrite,
+                           .resume = simulation->restarted,
+                           .resume_step = simulation->step,
+                           .resume_snapshots = simulation->results.snapshots,
+                           .checkpoint = checkpoint.enabled ? &checkpoint : NULL,
+                           .transport = checkpoint.replicas > 0 ? &simulation->transport : NULL};
+    if (status == QR_OK) {
+        status =
+            qr_io_server_create(&config, simulation->server_queues, simulation->n_server_queues, &simulation->server);
+    }
+    qr_tiers_clear(&checkpoint);
     free(starts);
     return status;
 }
@@ -69,7 +77,7 @@ static qr_status create_server(qr_simulation *simulation)
 /* A compute rank that serves itself: both ends in plain memory. */
 static qr_status create_own(qr_simulation *simulation)
 {
-    qr_queue_shape shape = shape_of(simulation->deck);
+    qr_queue_shape shape = qr_shape_of_queue(simulation, simulation->comm->me.part);
     size_t bytes = qr_queue_bytes(&shape);
     qr_status status = qr_allocate(bytes, 1, "job slots", &simulation->queue_memory);
     if (status == QR_OK) {
@@ -86,10 +94,9 @@ static qr_status create_own(qr_simulation *simulation)
 }
 
 /* An I/O rank sets up the queue of every compute rank it serves, inside that rank's share of the window. */
-static qr_status create_served(qr_simulation *simulation, size_t bytes)
+static qr_status create_served(qr_simulation *simulation)
 {
     const qr_comm *comm = simulation->comm;
-    qr_queue_shape shape = shape_of(simulation->deck);
     qr_status status = qr_allocate((size_t)comm->size, sizeof(qr_queue), "queues", (void **)&simulation->server_queues);
     for (int rank = 0; rank < comm->size && status == QR_OK; rank++) {
         const qr_place_in_job *place = &comm->all[rank];
@@ -100,34 +107,61 @@ static qr_status create_served(qr_simulation *simulation, size_t bytes)
         int unit = 0;
         void *memory = NULL;
         MPI_Win_shared_query(simulation->window, place->node_rank, &size, &unit, &memory);
-        status = qr_queue_create(memory, bytes, &shape, &simulation->server_queues[simulation->n_server_queues]);
+        qr_queue_shape shape = qr_shape_of_queue(simulation, place->part);
+        status = qr_queue_create(memory, (size_t)size, &shape, &simulation->server_queues[simulation->n_server_queues]);
         simulation->n_server_queues++;
     }
     return status;
+}
+
+/* Copies go to I/O ranks of other nodes, so there must be some. */
+static qr_status create_mail(qr_simulation *simulation)
+{
+    const qr_comm *comm = simulation->comm;
+    int64_t replicas = simulation->deck->checkpoint.replicas;
+    int nodes_with_io = 0;
+    for (int node = 0; node < comm->n_nodes; node++) {
+        bool found = false;
+        for (int rank = 0; rank < comm->size && !found; rank++) {
+            found = comm->all[rank].node == node && comm->all[rank].role == QR_ROLE_IO;
+        }
+        nodes_with_io += found ? 1 : 0;
+    }
+    if (nodes_with_io < comm->n_nodes || replicas >= nodes_with_io) {
+        return qr_error(QR_ENVIRONMENT,
+                        "checkpoint.replicas: %lld copies need I/O ranks on %lld nodes, and %d of %d nodes have one; "
+                        "start more nodes of at least two ranks, or ask for fewer copies",
+                        (long long)replicas, (long long)replicas + 1, nodes_with_io, comm->n_nodes);
+    }
+    return qr_replica_mail_create(comm, &simulation->replica_mail, &simulation->transport);
 }
 
 qr_status qr_servers_create(qr_simulation *simulation)
 {
     qr_comm *comm = simulation->comm;
     bool own = qr_comm_serves_itself(comm);
-    qr_queue_shape shape = shape_of(simulation->deck);
+    bool computes = comm->me.role == QR_ROLE_COMPUTE;
+    qr_queue_shape shape = qr_shape_of_queue(simulation, computes ? comm->me.part : 0);
     size_t bytes = qr_queue_bytes(&shape);
     qr_status status = QR_OK;
     void *mine = NULL;
     if (own) {
         status = create_own(simulation);
     } else {
-        size_t share = comm->me.role == QR_ROLE_COMPUTE ? bytes : 0;
+        size_t share = computes ? bytes : 0;
         MPI_Win_allocate_shared((MPI_Aint)share, 1, MPI_INFO_NULL, comm->node, &mine, &simulation->window);
         if (comm->me.role == QR_ROLE_IO) {
-            status = create_served(simulation, bytes);
+            status = create_served(simulation);
         }
     }
     status = qr_comm_agree(comm->world, status); /* also: queues exist before producers attach */
+    if (status == QR_OK && simulation->deck->checkpoint.replicas > 0) {
+        status = create_mail(simulation);
+    }
     if (status != QR_OK) {
         return status;
     }
-    if (!own && comm->me.role == QR_ROLE_COMPUTE) {
+    if (!own && computes) {
         status = qr_queue_attach(mine, bytes, &simulation->results.queue);
     }
     if (status == QR_OK) {
@@ -150,6 +184,7 @@ qr_status qr_servers_start_thread(qr_simulation *simulation)
 void qr_servers_clear(qr_simulation *simulation)
 {
     qr_io_server_destroy(simulation->server);
+    qr_replica_mail_destroy(simulation->replica_mail);
     if (simulation->window != MPI_WIN_NULL) {
         MPI_Win_free(&simulation->window);
     }

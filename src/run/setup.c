@@ -74,7 +74,8 @@ static qr_status check_deck(qr_deck *deck, qr_network_spec *spec, qr_rule_kind *
         deck->agents.count = spec->n_agents;
         qr_deck_mark_derived(deck, "agents.count");
     }
-    return status == QR_OK ? qr_model_check(deck, rule) : status;
+    status = status == QR_OK ? qr_model_check(deck, rule) : status;
+    return status == QR_OK ? qr_tiers_check(deck) : status;
 }
 
 qr_status qr_simulation_check(qr_simulation *simulation)

@@ -7,6 +7,7 @@
 #include "comm/comm.h"
 #include "consensus/consensus.h"
 #include "deck/deck.h"
+#include "io/checkpoint.h"
 #include "io/io.h"
 #include "network/network.h"
 #include "queue/queue.h"
@@ -33,6 +34,51 @@ typedef struct qr_results {
     int64_t snapshots;
 } qr_results;
 
+/* What has to be known of a step to go on from it, agents aside. */
+typedef struct qr_cut_facts {
+    int64_t step;
+    int64_t snapshots;
+    double elapsed_s; /* of all attempts */
+    qr_consensus consensus;
+} qr_cut_facts;
+
+/* Where one tier stands; the same on all compute ranks, but for what has been seen on the board. */
+typedef struct qr_tier_state {
+    bool used;         /* the deck names it */
+    bool given_up;     /* it failed too often */
+    int strikes;       /* failures in a row */
+    int64_t in_flight; /* generation being written; 0: none */
+    bool committing;   /* its manifest has been handed over */
+    int64_t tried;     /* newest that was begun */
+    int64_t committed; /* newest that counts; 0: none */
+    qr_cut_facts in_flight_facts, committed_facts;
+    int64_t n_committed, n_failed;
+    qr_tier_post seen;  /* own server's line, as last read */
+    double awake_since; /* the line has not changed for so long, s */
+} qr_tier_state;
+
+/* A compute rank's side of checkpoints. */
+typedef struct qr_checkpoints {
+    bool enabled;
+    bool leads;  /* the lowest part of its server: the one who speaks for it */
+    int n_leads; /* servers that serve anybody */
+    qr_tier_state tiers[QR_N_TIERS];
+    int64_t next_generation;
+    int64_t restart_step; /* the step this attempt began with; -1: from the start */
+    bool wanted;          /* one is due that could not be begun yet */
+    bool unprotected;     /* no tier is left; said so */
+    char run_id[33];
+    int64_t restarts;
+    double elapsed_before_s; /* in earlier attempts */
+    double due_s;            /* next, for intervals in seconds; part 0 */
+    double looked_s;         /* when the board was last read */
+    int64_t replicas;        /* generations whose copies this rank's server is making, as last read */
+    int64_t replicas_missing;
+    int64_t cuts, late;
+    double blocked_s;
+    int64_t copied_bytes;
+} qr_checkpoints;
+
 typedef struct qr_simulation {
     const qr_run_options *options;
     qr_deck *deck;
@@ -51,6 +97,9 @@ typedef struct qr_simulation {
     int threads;
     int cores_near_device; /* that this rank was bound to; 0: it was not */
     qr_results results;
+    qr_checkpoints checkpoints;
+    bool restarted; /* step, consensus and agents are those of a checkpoint */
+    bool resumable; /* stopped by a signal, with a checkpoint of its last step */
     qr_timers timers;
     double started_s;
     qr_tally tally;
@@ -58,6 +107,8 @@ typedef struct qr_simulation {
     int64_t step;    /* last step done */
     int stop_signal; /* 0: none */
     char state_hash[33];
+    struct qr_replica_mail *replica_mail; /* I/O ranks */
+    qr_replica_transport transport;
     qr_io_server *server; /* I/O ranks, and compute ranks that serve themselves */
     qr_io_thread *server_thread;
     qr_queue *server_queues; /* [n_server_queues] consumer ends */
@@ -101,10 +152,39 @@ qr_status qr_servers_create(qr_simulation *simulation);
 qr_status qr_servers_start_thread(qr_simulation *simulation);
 void qr_servers_clear(qr_simulation *simulation);
 
+/* tiers.c: what the deck says of checkpoints. */
+bool qr_checkpoints_wanted(const qr_deck *deck);
+qr_status qr_tiers_check(const qr_deck *deck);
+int64_t qr_page_agents(const qr_deck *deck, int64_t bytes_an_agent);
+int64_t qr_page_count(const qr_simulation *simulation, int part);
+qr_queue_shape qr_shape_of_queue(const qr_simulation *simulation, int part);
+/* Directory of a tier on a node, malloc'd; *out stays NULL for a tier that is not used. */
+qr_status qr_tier_directory(const qr_deck *deck, int tier, int node, char **out);
+/* Filled for a server; the strings are owned by the caller of qr_tiers_clear. */
+qr_status qr_tiers_configure(const qr_simulation *simulation, int server, qr_checkpoint_config *out);
+void qr_tiers_clear(qr_checkpoint_config *config);
+
+/* checkpoint.c: compute ranks decide on cuts, commits and drains together. Collective over compute, all with the same
+ * notes; see io/checkpoint.h for what servers do with it. */
+qr_status qr_checkpoints_begin(qr_simulation *simulation);
+void qr_checkpoints_note(qr_simulation *simulation, qr_notes *notes); /* local */
+qr_status qr_checkpoints_turn(qr_simulation *simulation, const qr_notes *notes, bool cut_is_due);
+qr_status qr_checkpoints_finish(qr_simulation *simulation); /* a last cut; waits until nothing is under way */
+
+/* cut.c: copies this rank's pages out; local. */
+qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier);
+
+/* restart.c: finds the newest generation that can be read and takes agents, step and decision from it. Collective over
+ * the world, after the build. Where --restart auto finds nothing, the run begins afresh. */
+qr_status qr_simulation_restart(qr_simulation *simulation);
+/* A run that begins afresh finds no checkpoints of another one, or removes them where the deck says so. */
+qr_status qr_simulation_check_tiers(qr_simulation *simulation);
+
 /* results.c: a compute rank hands over output. */
 const char *qr_results_precision(const qr_simulation *simulation); /* "exact" or "fast": what was computed with */
 qr_status qr_results_open(qr_simulation *simulation);
 qr_status qr_results_series(qr_simulation *simulation, int64_t winner);
+qr_status qr_results_submit_rows(qr_simulation *simulation); /* rows that have not been handed over yet */
 qr_status qr_results_snapshot(qr_simulation *simulation);
 qr_status qr_results_text(qr_simulation *simulation, const char *name, qr_text_mode mode, const char *text);
 qr_status qr_results_poll(qr_simulation *simulation);

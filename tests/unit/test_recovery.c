@@ -3,10 +3,8 @@
 
 #include "io/recovery.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-
-enum { CROWD_MOST_PAGES = 1000 };
+#include <pthread.h>
 
 static qr_recovery *scan(const crowd *c, int n_tiers)
 {
@@ -65,10 +63,468 @@ static void test_finds_generations(void **state)
     crowd_remove(&c);
 }
 
+/* --- damage --- */
+
+static void flip(const crowd *c, int tier, int64_t generation, int server, bool replica, const char *suffix,
+                 int64_t byte)
+{
+    char path[160];
+    unsigned char value = 0;
+    crowd_path(c, tier, generation, server, replica, suffix, path);
+    int file = open(path, O_RDWR);
+    assert_true(file >= 0);
+    assert_int_equal(pread(file, &value, 1, byte), 1);
+    value ^= 0x10;
+    assert_int_equal(pwrite(file, &value, 1, byte), 1);
+    close(file);
+}
+
+/* Damages the page, where the copy's index says that it lies. */
+static void damage_page(const crowd *c, int tier, int64_t generation, int server, bool replica, size_t page)
+{
+    qr_generation_reader *reader = NULL;
+    size_t n = 0;
+    assert_int_equal(qr_generation_open(c->directories[tier], generation, server, replica,
+                                        &c->seals[tier][generation][server][replica], &reader),
+                     QR_OK);
+    const qr_page_record *record = &qr_generation_pages(reader, &n)[page];
+    assert_true(page < n);
+    flip(c, tier, record->generation, server, replica, "h5", (int64_t)(record->address + record->stored_bytes / 2));
+    qr_generation_close(reader);
+}
+
+static void remove_file(const crowd *c, int tier, int64_t generation, int server, bool replica, const char *suffix)
+{
+    char path[160];
+    crowd_path(c, tier, generation, server, replica, suffix, path);
+    assert_int_equal(unlink(path), 0);
+}
+
+static bool exists(const crowd *c, int tier, int64_t generation, int server, bool replica, const char *suffix)
+{
+    char path[160];
+    crowd_path(c, tier, generation, server, replica, suffix, path);
+    return access(path, F_OK) == 0;
+}
+
+/* Standard error into a file while something runs. */
+typedef struct caught {
+    char path[96];
+    int kept;
+} caught;
+
+static void catch (const crowd *c, caught *k, int stream)
+{
+    fflush(NULL);
+    snprintf(k->path, sizeof k->path, "%s/caught", c->root);
+    k->kept = dup(stream);
+    int file = open(k->path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_true(k->kept >= 0 && file >= 0);
+    dup2(file, stream);
+    close(file);
+}
+
+static void release(const caught *k, int stream, char *out, size_t bytes)
+{
+    fflush(NULL);
+    dup2(k->kept, stream);
+    close(k->kept);
+    FILE *file = fopen(k->path, "r");
+    assert_non_null(file);
+    size_t n = fread(out, 1, bytes - 1, file);
+    out[n] = '\0';
+    fclose(file);
+}
+
+static size_t lines(const char *text)
+{
+    size_t n = 0;
+    for (; *text != '\0'; text++) {
+        n += *text == '\n';
+    }
+    return n;
+}
+
+/* Both copies damaged, in different pages: each page is still there. Each bad copy is named and marked once. */
+static void test_copies_stand_in(void **state)
+{
+    (void)state;
+    crowd c;
+    caught k;
+    char said[8000];
+    crowd_start(&c);
+    c.incremental = false;
+    crowd_write(&c, 0, 1, true);
+    crowd_write(&c, 1, 1, false);
+    damage_page(&c, 0, 1, 0, false, 0);
+    damage_page(&c, 0, 1, 0, false, 5);
+    damage_page(&c, 0, 1, 0, true, 1);
+    damage_page(&c, 0, 1, 1, false, 3);
+    qr_recovery *recovery = scan(&c, 1);
+    catch (&c, &k, STDERR_FILENO);
+    qr_status status = read_all(&c, recovery, 1);
+    release(&k, STDERR_FILENO, said, sizeof said);
+    assert_int_equal(status, QR_OK);
+    assert_int_equal(lines(said), 3);
+    assert_non_null(strstr(said, "generation-00000001.s000.h5: page 0 of part 0's votes"));
+    assert_true(qr_generation_is_marked(c.directories[0], 1, 0, false));
+    assert_true(qr_generation_is_marked(c.directories[0], 1, 0, true));
+    assert_true(qr_generation_is_marked(c.directories[0], 1, 1, false));
+    assert_false(qr_generation_is_marked(c.directories[0], 1, 1, true));
+    qr_recovery_destroy(recovery);
+    /* The same page in both: the other tier has it. Without that tier it is lost, and that is said. */
+    damage_page(&c, 0, 1, 0, true, 5);
+    recovery = scan(&c, 2);
+    recovery->quiet = true;
+    assert_int_equal(read_all(&c, recovery, 1), QR_OK);
+    qr_recovery_destroy(recovery);
+    recovery = scan(&c, 1);
+    recovery->quiet = true;
+    assert_int_equal(read_all(&c, recovery, 1), QR_DATA);
+    assert_non_null(strstr(qr_error_message(), "share of server 0: no copy of a page is whole"));
+    qr_recovery_destroy(recovery);
+    crowd_remove(&c);
+}
+
+/* A mark sends readers to another copy first. */
+static void test_marked_copies_come_last(void **state)
+{
+    (void)state;
+    crowd c;
+    caught k;
+    char said[8000];
+    crowd_start(&c);
+    crowd_write(&c, 0, 1, true);
+    for (int s = 0; s < CROWD_SERVERS; s++) {
+        damage_page(&c, 0, 1, s, false, 2);
+        assert_int_equal(qr_generation_mark_bad(c.directories[0], 1, s, false, "known"), QR_OK);
+    }
+    qr_recovery *recovery = scan(&c, 1);
+    catch (&c, &k, STDERR_FILENO);
+    qr_status status = read_all(&c, recovery, 1);
+    release(&k, STDERR_FILENO, said, sizeof said);
+    assert_int_equal(status, QR_OK);
+    assert_string_equal(said, "");
+    qr_recovery_destroy(recovery);
+    /* Marked, but the only one: it is read all the same. */
+    for (int s = 0; s < CROWD_SERVERS; s++) {
+        remove_file(&c, 0, 1, s, true, "index");
+        damage_page(&c, 0, 1, s, false, 2); /* flipped back */
+    }
+    recovery = scan(&c, 1);
+    assert_int_equal(read_all(&c, recovery, 1), QR_OK);
+    qr_recovery_destroy(recovery);
+    crowd_remove(&c);
+}
+
+static void test_missing_files(void **state)
+{
+    (void)state;
+    static const char *const suffixes[] = {"h5", "index"};
+    for (int i = 0; i < 4; i++) {
+        crowd c;
+        crowd_start(&c);
+        crowd_write(&c, 0, 1, i >= 2);
+        crowd_write(&c, 0, 2, i >= 2);
+        remove_file(&c, 0, i == 3 ? 1 : 2, 1, false, suffixes[i % 2]);
+        qr_recovery *recovery = scan(&c, 1);
+        recovery->quiet = true;
+        assert_int_equal(read_all(&c, recovery, i == 3 ? 1 : 2), i >= 2 ? QR_OK : QR_DATA);
+        assert_int_equal(read_all(&c, recovery, i == 3 ? 2 : 1), QR_OK);
+        qr_recovery_destroy(recovery);
+        crowd_remove(&c);
+    }
+    /* An older data file that newer pages lie in. */
+    crowd c;
+    crowd_start(&c);
+    crowd_write(&c, 0, 1, false);
+    crowd_write(&c, 0, 2, false);
+    remove_file(&c, 0, 1, 0, false, "h5");
+    qr_recovery *recovery = scan(&c, 1);
+    recovery->quiet = true;
+    assert_int_equal(read_all(&c, recovery, 2), QR_DATA);
+    assert_non_null(strstr(qr_error_message(), "generation-00000001.s000.h5"));
+    qr_recovery_destroy(recovery);
+    crowd_remove(&c);
+}
+
+static void swap(const crowd *c, int server, const char *suffix)
+{
+    char first[160];
+    char second[160];
+    char between[170];
+    crowd_path(c, 0, 1, server, false, suffix, first);
+    crowd_path(c, 0, 2, server, false, suffix, second);
+    snprintf(between, sizeof between, "%s.x", first);
+    assert_int_equal(rename(first, between), 0);
+    assert_int_equal(rename(second, first), 0);
+    assert_int_equal(rename(between, second), 0);
+}
+
+/* Files of two generations, or servers, exchanged: refused, or shown to be right. */
+static void test_swapped_files(void **state)
+{
+    (void)state;
+    static const char *const suffixes[] = {"h5", "index", ""};
+    for (int i = 0; i < 3; i++) {
+        crowd c;
+        crowd_start(&c);
+        c.incremental = false;
+        crowd_write(&c, 0, 1, false);
+        crowd_write(&c, 0, 2, false);
+        swap(&c, i == 2 ? -1 : 0, suffixes[i]);
+        qr_recovery *recovery = scan(&c, 1);
+        recovery->quiet = true;
+        assert_int_equal(recovery->n, i == 2 ? 0 : 2);
+        assert_int_equal(recovery->n_damaged, i == 2 ? 2 : 0);
+        assert_int_equal(read_all(&c, recovery, 1), QR_DATA);
+        assert_int_equal(read_all(&c, recovery, 2), QR_DATA);
+        qr_recovery_destroy(recovery);
+        crowd_remove(&c);
+    }
+}
+
+/* Replaces the generation's manifest by one with this text in place of another, sealed anew. */
+static void rewrite_manifest(const crowd *c, int64_t generation, const char *from, const char *to)
+{
+    char path[160];
+    char text[20000];
+    char changed[20100];
+    crowd_path(c, 0, generation, -1, false, "", path);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    size_t n = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[n] = '\0';
+    strstr(text, "seal: ")[0] = '\0';
+    char *at = strstr(text, from);
+    assert_non_null(at);
+    snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    XXH128_hash_t hash = XXH3_128bits(changed, strlen(changed));
+    size_t end = strlen(changed);
+    snprintf(changed + end, sizeof changed - end, "seal: %016llx%016llx\n", (unsigned long long)hash.high64,
+             (unsigned long long)hash.low64);
+    assert_int_equal(qr_manifest_store(c->directories[0], generation, 0, changed, strlen(changed)), QR_OK);
+}
+
+static void test_manifests(void **state)
+{
+    (void)state;
+    static const char *const wrong[][3] = {
+        {"\"format\": 1", "\"format\": 2", "has format 2, but this version of the program reads format 1"},
+        {"\"format\"", "\"form\"", "does not say which format"},
+        {"\"n_agents\": 5003", "\"n_agents\": 5004", "does not make sense"},
+        {"\"n_agents\": 5003", "\"n_agents\": -1", "does not make sense"},
+        {"\"n_agents\": 5003", "\"n_agents\": 9999999999999999999", "not JSON"},
+        {"\"server\": 1", "\"server\": 0", "does not make sense"},
+        {"\"part\": 1", "\"part\": 0", "does not make sense"},
+        {"\"codec\": \"lz4-1\"", "\"codec\": \"lz5-1\"", "does not make sense"},
+        {"\"deck\"", "\"dec\"", "does not make sense"},
+        {"\"content_hash\": \"", "\"content_hash\": \"X", "does not make sense"},
+        {"{", "[", "not JSON"},
+    };
+    crowd c;
+    crowd_start(&c);
+    c.incremental = false;
+    crowd_write(&c, 0, 3, false);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        crowd_commit(&c, 0, 3);
+        rewrite_manifest(&c, 3, wrong[i][0], wrong[i][1]);
+        qr_recovery *recovery = scan(&c, 1);
+        assert_int_equal(recovery->n, 0);
+        assert_int_equal(recovery->n_damaged, 1);
+        assert_int_equal(recovery->highest, 3);
+        if (strstr(recovery->damaged_message, wrong[i][2]) == NULL) {
+            fail_msg("message: %s", recovery->damaged_message);
+        }
+        qr_recovery_destroy(recovery);
+    }
+    /* All that was put in comes out. */
+    qr_manifest_share shares[CROWD_SERVERS];
+    qr_manifest_part parts[CROWD_PARTS];
+    qr_manifest put = crowd_manifest(&c, 0, 3, shares, parts);
+    qr_manifest *got = NULL;
+    char path[160];
+    crowd_commit(&c, 0, 3);
+    crowd_path(&c, 0, 3, -1, false, "", path);
+    assert_int_equal(qr_manifest_load(path, &got), QR_OK);
+    assert_memory_equal(got->shares, put.shares, sizeof shares);
+    assert_memory_equal(got->parts, put.parts, sizeof parts);
+    assert_string_equal(got->deck, put.deck);
+    assert_string_equal(got->version, put.version);
+    assert_string_equal(got->precision, put.precision);
+    assert_string_equal(got->tier, put.tier);
+    assert_string_equal(got->codec, put.codec);
+    assert_string_equal(got->run_id, put.run_id);
+    assert_true(got->step == put.step && got->elapsed_s == put.elapsed_s && got->restarts == put.restarts &&
+                got->candidate == put.candidate && got->decided_leader == put.decided_leader &&
+                got->n_shares == put.n_shares && got->n_parts == put.n_parts && got->snapshots == put.snapshots);
+    qr_manifest_destroy(got);
+    crowd_remove(&c);
+}
+
+/* Directories that are missing, no directories, or another run's. */
+static void test_foreign_directories(void **state)
+{
+    (void)state;
+    crowd c;
+    qr_recovery *recovery = NULL;
+    crowd_start(&c);
+    crowd_write(&c, 0, 1, false);
+    char file[160];
+    crowd_path(&c, 0, 1, 0, false, "h5", file);
+    const char *directories[] = {"/nowhere/at/all", file, c.directories[0], c.directories[1]};
+    assert_int_equal(qr_recovery_scan(directories, 4, &recovery), QR_OK);
+    assert_int_equal(recovery->n, 1);
+    assert_int_equal(read_all(&c, recovery, 1), QR_OK);
+    qr_recovery_destroy(recovery);
+    /* Another run's generation of that number, in a faster tier: the shares are its own. */
+    crowd other = c;
+    memcpy(other.directories[0], c.directories[1], sizeof c.directories[0]);
+    other.incremental = false;
+    crowd_write(&other, 0, 1, false);
+    rewrite_manifest(&other, 1, "\"run_id\": \"0", "\"run_id\": \"f");
+    for (int s = 0; s < CROWD_SERVERS; s++) {
+        damage_page(&other, 0, 1, s, false, 0);
+    }
+    const char *both[] = {other.directories[0], c.directories[0]};
+    assert_int_equal(qr_recovery_scan(both, 2, &recovery), QR_OK);
+    recovery->quiet = true;
+    assert_int_equal(recovery->n, 2);
+    assert_int_equal(read_all(&c, recovery, 1), QR_DATA);
+    qr_recovery_destroy(recovery);
+    crowd_remove(&c);
+}
+
+typedef struct reading {
+    qr_share *share;
+    const crowd *c;
+    bool done;
+} reading;
+
+static void *read_share(void *context)
+{
+    reading *r = context;
+    qr_page_scratch scratch = {0};
+    size_t n = 0;
+    unsigned char *raw = malloc(crowd_page_bytes(r->c, QR_PAGE_VOTES) + crowd_page_bytes(r->c, QR_PAGE_STATE));
+    const qr_page_record *pages = qr_share_pages(r->share, &n);
+    r->done = raw != NULL;
+    for (size_t i = 0; i < n && r->done; i++) {
+        r->done = qr_share_read_page(r->share, i, &scratch, raw) == QR_OK && crowd_is(r->c, &pages[i], 1, raw);
+    }
+    free(scratch.bytes);
+    free(raw);
+    return NULL;
+}
+
+static void test_threads_read(void **state)
+{
+    (void)state;
+    enum { THREADS = 8 };
+    crowd c;
+    caught k;
+    char said[8000];
+    crowd_start(&c);
+    crowd_write(&c, 0, 1, true);
+    crowd_write(&c, 1, 1, false);
+    damage_page(&c, 0, 1, 0, false, 0);
+    damage_page(&c, 0, 1, 0, true, 1);
+    qr_recovery *recovery = scan(&c, 2);
+    catch (&c, &k, STDERR_FILENO);
+    qr_share *share = NULL;
+    assert_int_equal(qr_share_open(recovery, 1, 0, &share), QR_OK);
+    pthread_t threads[THREADS];
+    reading readings[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        readings[i] = (reading){.share = share, .c = &c};
+        assert_int_equal(pthread_create(&threads[i], NULL, read_share, &readings[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    qr_share_close(share);
+    release(&k, STDERR_FILENO, said, sizeof said);
+    for (int i = 0; i < THREADS; i++) {
+        assert_true(readings[i].done);
+    }
+    assert_int_equal(lines(said), 2);
+    qr_recovery_destroy(recovery);
+    crowd_remove(&c);
+}
+
+/* What a killed writer left goes; what newer manifests need stays, without manifest and index of its own. */
+static void test_clean(void **state)
+{
+    (void)state;
+    crowd c;
+    char path[160];
+    crowd_start(&c);
+    c.page_agents_state = CROWD_BLOCK;
+    for (int64_t generation = 1; generation <= 4; generation++) {
+        crowd_write(&c, 0, generation, true);
+    }
+    assert_int_equal(qr_manifest_remove(c.directories[0], 1), QR_OK);
+    assert_int_equal(qr_manifest_remove(c.directories[0], 2), QR_OK);
+    crowd_share(&c, 0, 5, 0, false);
+    snprintf(path, sizeof path, "%s/.generation-00000006.s001.h5.tmp", c.directories[0]);
+    fclose(fopen(path, "w"));
+    snprintf(path, sizeof path, "%s/.generation-00000006.manifest.s001.tmp", c.directories[0]);
+    fclose(fopen(path, "w"));
+    snprintf(path, sizeof path, "%s/.mine.tmp", c.directories[0]);
+    fclose(fopen(path, "w"));
+    assert_int_equal(qr_recovery_clean(c.directories[0]), QR_OK);
+    assert_int_equal(access(path, F_OK), 0);
+    snprintf(path, sizeof path, "ls -A %s | grep -c '^.generation'", c.directories[0]);
+    FILE *listing = popen(path, "r");
+    int hidden = -1;
+    assert_int_equal(fscanf(listing, "%d", &hidden), 1);
+    pclose(listing);
+    assert_int_equal(hidden, 0);
+    assert_false(exists(&c, 0, 5, 0, false, "h5") || exists(&c, 0, 5, 0, false, "index"));
+    assert_false(exists(&c, 0, 1, 0, false, "index") || exists(&c, 0, 2, 0, true, "index"));
+    qr_recovery *recovery = scan(&c, 1);
+    assert_int_equal(recovery->n, 2);
+    assert_int_equal(recovery->highest, 4);
+    assert_int_equal(read_all(&c, recovery, 4), QR_OK);
+    assert_int_equal(read_all(&c, recovery, 3), QR_OK);
+    qr_recovery_destroy(recovery);
+    /* A third of the blocks changes each time, so generation 4's pages lie in 2, 3 and 4, those of 3 also in 1. */
+    assert_int_equal(qr_manifest_remove(c.directories[0], 3), QR_OK);
+    assert_int_equal(qr_recovery_clean(c.directories[0]), QR_OK);
+    recovery = scan(&c, 1);
+    assert_int_equal(read_all(&c, recovery, 4), QR_OK);
+    qr_recovery_destroy(recovery);
+    /* An index that cannot be read: nobody knows what it needs, so all stays. */
+    flip(&c, 0, 4, 0, false, "index", 100);
+    bool there[2] = {exists(&c, 0, 2, 0, false, "h5"), exists(&c, 0, 3, 0, false, "h5")};
+    assert_true(there[0] && there[1]);
+    crowd_share(&c, 0, 1, 0, false);
+    assert_int_equal(qr_recovery_clean(c.directories[0]), QR_OK);
+    assert_true(exists(&c, 0, 2, 0, false, "h5") && exists(&c, 0, 1, 0, false, "h5"));
+    /* A damaged manifest keeps its shares: other tiers may have a whole one. */
+    flip(&c, 0, 4, -1, false, "", 30);
+    assert_int_equal(qr_recovery_clean(c.directories[0]), QR_OK);
+    assert_true(exists(&c, 0, 4, 1, false, "h5") && exists(&c, 0, 4, 1, false, "index"));
+    /* Without any manifest all goes. */
+    assert_int_equal(qr_manifest_remove(c.directories[0], 4), QR_OK);
+    assert_int_equal(qr_recovery_clean(c.directories[0]), QR_OK);
+    assert_false(qr_recovery_looks_like(c.directories[0]));
+    crowd_remove(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_finds_generations),
+        cmocka_unit_test(test_copies_stand_in),
+        cmocka_unit_test(test_marked_copies_come_last),
+        cmocka_unit_test(test_missing_files),
+        cmocka_unit_test(test_swapped_files),
+        cmocka_unit_test(test_manifests),
+        cmocka_unit_test(test_foreign_directories),
+        cmocka_unit_test(test_threads_read),
+        cmocka_unit_test(test_clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

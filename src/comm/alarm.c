@@ -30,16 +30,19 @@ bool qr_comm_hears_alarm(void *context)
     return comm->alarmed;
 }
 
-static void take_alarms(qr_comm *comm)
+int qr_comm_take_alarms(qr_comm *comm)
 {
+    int lowest = comm->n_parts;
     int there = 1;
     while (there != 0) {
         MPI_Status from;
         MPI_Iprobe(MPI_ANY_SOURCE, TAG_ALARM, comm->compute, &there, &from);
         if (there != 0) {
+            lowest = from.MPI_SOURCE < lowest ? from.MPI_SOURCE : lowest;
             MPI_Recv(NULL, 0, MPI_BYTE, from.MPI_SOURCE, TAG_ALARM, comm->compute, MPI_STATUS_IGNORE);
         }
     }
+    return lowest;
 }
 
 bool qr_comm_share_notes(qr_comm *comm, qr_notes *notes, double patience_s)
@@ -68,7 +71,7 @@ bool qr_comm_share_notes(qr_comm *comm, qr_notes *notes, double patience_s)
     }
     *notes = on_their_way;
     if (notes->failed != 0) {
-        take_alarms(comm);
+        (void)qr_comm_take_alarms(comm);
     }
     return true;
 }

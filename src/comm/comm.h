@@ -98,9 +98,11 @@ bool qr_comm_share_notes(qr_comm *comm, qr_notes *notes, double patience_s);
 
 /* For ranks that wait for each other's devices and not for MPI: one that fails rings, and the others hear it if they
  * ask now and then (context: the qr_comm). Both return at once. The next notes that say that somebody failed end the
- * alarm. */
+ * alarm; taking the alarms does so as well, and returns the lowest part that rang, n_parts when none of the others did.
+ */
 void qr_comm_ring(qr_comm *comm);
 bool qr_comm_hears_alarm(void *context);
+int qr_comm_take_alarms(qr_comm *comm);
 
 /* Whether MPI says that it sends from and receives into the memory of CUDA devices; asked of the library that runs, not
  * of the one that was compiled against. */

@@ -80,9 +80,13 @@ static qr_status join(qr_simulation *simulation)
     }
     MPI_Bcast(id, QR_JOIN_BYTES, MPI_BYTE, 0, comm->compute);
     status = simulation->ops->join(simulation->backend, comm->n_parts, comm->me.part, id);
+    if (status != QR_OK) {
+        qr_comm_ring(simulation->comm);
+    }
     /* The others may wait for this rank inside the library that joins them. */
     if (!qr_comm_meet(comm->compute, status == QR_OK ? -1.0 : QR_ABORT_AFTER_S)) {
         simulation->must_abort = true;
+        simulation->silent = qr_comm_take_alarms(simulation->comm) < comm->me.part;
         return status;
     }
     return qr_comm_agree(comm->compute, status);

@@ -149,6 +149,7 @@ static bool advance_batch(loop *l)
     }
     if (!qr_comm_share_notes(simulation->comm, &l->notes, rings ? QR_ABORT_AFTER_S : -1.0)) {
         simulation->must_abort = true;
+        simulation->silent = qr_comm_take_alarms(simulation->comm) < simulation->comm->me.part;
         return false;
     }
     l->batch = l->notes.batch > 0 ? l->notes.batch : 1;

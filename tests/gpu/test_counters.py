@@ -18,7 +18,7 @@ SETTINGS = {
 }
 LARGE = {"network.kind": "lattice2d", "network.size": "[16384, 8192]", "model.rule": "voter", "agents.options": "2"}
 SMALL = {"network.kind": "complete", "agents.count": "10000"}
-SWEEPS = {"network.kind": "lattice2d", "network.size": "[2048, 2048]", "model.rule": "potts", "agents.options": "2"}
+SWEEPS = {"network.kind": "lattice2d", "network.size": "[8192, 8192]", "model.rule": "potts", "agents.options": "2"}
 
 failures = 0
 

@@ -3,6 +3,8 @@
 #include "run/simulation.h"
 
 #include "base/log.h"
+#include "io/file.h"
+#include "io/source.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -285,6 +287,43 @@ qr_status qr_simulation_restart(qr_simulation *simulation)
 cleanup:
     qr_recovery_destroy(recovery);
     return status;
+}
+
+/* True when the results directory holds what an earlier attempt of this deck wrote (its used.yml says so), or that
+ * attempt did not even get so far. */
+static bool results_are_ours(const qr_simulation *simulation)
+{
+    static const char name[] = "used.yml";
+    char *path = NULL;
+    char *text = NULL;
+    char *list = NULL;
+    qr_deck *theirs = NULL;
+    size_t n = 0;
+    bool ours = false;
+    if (qr_path_join(simulation->deck->output.directory, name, &path) != QR_OK) {
+        return false;
+    }
+    if (access(path, F_OK) != 0) {
+        ours = true;
+    } else if (qr_io_read_text(path, QR_DECK_MAX_BYTES, &text, &n) == QR_OK &&
+               qr_deck_parse(name, text, n, NULL, 0, &theirs) == QR_OK) {
+        ours = qr_deck_compare(simulation->deck, theirs, &list) == 0;
+    }
+    free(list);
+    qr_deck_destroy(theirs);
+    free(text);
+    free(path);
+    return ours;
+}
+
+qr_status qr_simulation_check_directory(const qr_simulation *simulation)
+{
+    const qr_deck *deck = simulation->deck;
+    bool overwrite = deck->output.overwrite || simulation->restarted;
+    if (!overwrite && simulation->options->restart != NULL) {
+        overwrite = results_are_ours(simulation);
+    }
+    return qr_io_check_directory(deck->output.directory, overwrite);
 }
 
 /* Removes every generation in the directories, manifests first. */

@@ -148,8 +148,7 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
     if (status == QR_OK) {
         qr_status directory = QR_OK;
         if (rank == 0) {
-            bool overwrite = simulation.deck->output.overwrite || simulation.restarted;
-            directory = qr_io_check_directory(simulation.deck->output.directory, overwrite);
+            directory = qr_simulation_check_directory(&simulation);
         }
         status = qr_comm_agree(MPI_COMM_WORLD, directory);
     }

@@ -59,7 +59,7 @@ static qr_status create_server(qr_simulation *simulation)
                            .size = {spec->size[0], spec->size[1], spec->size[2]},
                            .compression = deck->output.compression,
                            .flush_every_s = deck->output.flush_every,
-                           .overwrite = deck->output.overwrite,
+                           .overwrite = deck->output.overwrite || simulation->options->restart != NULL,
                            .resume = simulation->restarted,
                            .resume_step = simulation->step,
                            .resume_snapshots = simulation->results.snapshots,

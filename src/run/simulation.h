@@ -179,6 +179,8 @@ qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier);
 qr_status qr_simulation_restart(qr_simulation *simulation);
 /* A run that begins afresh finds no checkpoints of another one, or removes them where the deck says so. */
 qr_status qr_simulation_check_tiers(qr_simulation *simulation);
+/* The results directory: made, and free for this run's results. World rank 0 alone. */
+qr_status qr_simulation_check_directory(const qr_simulation *simulation);
 
 /* results.c: a compute rank hands over output. */
 const char *qr_results_precision(const qr_simulation *simulation); /* "exact" or "fast": what was computed with */

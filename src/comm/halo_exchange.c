@@ -20,6 +20,7 @@ struct qr_halo_exchange {
     bool owned;           /* buffers */
     unsigned char **send; /* [n_peers] */
     unsigned char **recv; /* [n_peers] */
+    unsigned char *spare; /* on_device: for messages that come after a failure; nobody reads them */
     int64_t *send_bytes;
     int64_t *recv_bytes;
     MPI_Request *requests;
@@ -55,6 +56,7 @@ void qr_halo_exchange_destroy(qr_halo_exchange *exchange)
             free(exchange->recv[i]);
         }
     }
+    free(exchange->spare);
     free(exchange->send);
     free(exchange->recv);
     free(exchange->send_bytes);
@@ -86,6 +88,7 @@ static qr_status make_pair(qr_halo_exchange *exchange, int i)
 static qr_status make_buffers(qr_halo_exchange *exchange)
 {
     const qr_halo *halo = &exchange->network->halo;
+    int64_t largest = 0;
     for (int i = 0; i < halo->n_peers; i++) {
         const qr_halo_peer *peer = &halo->peers[i];
         exchange->send_bytes[i] = exchange->ops->halo_bytes(exchange->backend, peer->send_count);
@@ -96,6 +99,13 @@ static qr_status make_buffers(qr_halo_exchange *exchange)
         }
         exchange->bytes_sent += peer->peer != exchange->comm->me.part ? exchange->send_bytes[i] : 0;
         exchange->max_requests += pieces_of(exchange->send_bytes[i]) + pieces_of(exchange->recv_bytes[i]);
+        largest = exchange->recv_bytes[i] > largest ? exchange->recv_bytes[i] : largest;
+    }
+    if (exchange->on_device) {
+        qr_status status = qr_allocate((size_t)largest, 1, "halo message", (void **)&exchange->spare);
+        if (status != QR_OK) {
+            return status;
+        }
     }
     return qr_allocate((size_t)exchange->max_requests, sizeof(MPI_Request), "halo requests",
                        (void **)&exchange->requests);
@@ -137,39 +147,59 @@ qr_status qr_halo_exchange_create(qr_comm *comm, const qr_network *network, cons
     return QR_OK;
 }
 
-static void start(qr_halo_exchange *exchange, bool send, unsigned char *buffer, int64_t bytes, int peer)
+static void start(qr_halo_exchange *exchange, bool send, unsigned char *buffer, int64_t bytes, bool empty, int peer)
 {
     for (int64_t done = 0; done < bytes; done += MAX_MESSAGE_BYTES) {
         int now = (int)(bytes - done < MAX_MESSAGE_BYTES ? bytes - done : MAX_MESSAGE_BYTES);
         MPI_Request *request = &exchange->requests[exchange->n_requests++];
         if (send) {
-            MPI_Isend(buffer + done, now, MPI_BYTE, peer, TAG_HALO, exchange->comm->compute, request);
+            MPI_Isend(empty ? NULL : buffer + done, empty ? 0 : now, MPI_BYTE, peer, TAG_HALO, exchange->comm->compute,
+                      request);
         } else {
             MPI_Irecv(buffer + done, now, MPI_BYTE, peer, TAG_HALO, exchange->comm->compute, request);
         }
     }
 }
 
+static qr_status pack_all(qr_halo_exchange *exchange)
+{
+    const qr_halo *halo = &exchange->network->halo;
+    qr_status status = QR_OK;
+    for (int i = 0; i < halo->n_peers && status == QR_OK; i++) {
+        status = exchange->ops->halo_pack(exchange->backend, &halo->peers[i], exchange->send[i]);
+    }
+    return status;
+}
+
+/* Every message that the others wait for is sent, also after a failure: an empty one where MPI must keep away from a
+ * device that failed, while theirs go to plain memory. */
 qr_status qr_halo_exchange_run(qr_halo_exchange *exchange)
 {
     const qr_halo *halo = &exchange->network->halo;
     int self = exchange->comm->me.part;
     qr_status status = QR_OK;
     exchange->n_requests = 0;
+    if (exchange->on_device) {
+        status = pack_all(exchange);
+    }
+    bool away = exchange->on_device && status != QR_OK;
     for (int i = 0; i < halo->n_peers; i++) {
         if (halo->peers[i].peer != self) {
-            start(exchange, false, exchange->recv[i], exchange->recv_bytes[i], halo->peers[i].peer);
+            start(exchange, false, away ? exchange->spare : exchange->recv[i], exchange->recv_bytes[i], false,
+                  halo->peers[i].peer);
         }
     }
     for (int i = 0; i < halo->n_peers; i++) {
-        qr_status packed = exchange->ops->halo_pack(exchange->backend, &halo->peers[i], exchange->send[i]);
-        status = status == QR_OK ? packed : status;
+        if (!exchange->on_device) { /* one after the other: the first is under way while the next is packed */
+            qr_status packed = exchange->ops->halo_pack(exchange->backend, &halo->peers[i], exchange->send[i]);
+            status = status == QR_OK ? packed : status;
+        }
         if (halo->peers[i].peer != self) {
-            start(exchange, true, exchange->send[i], exchange->send_bytes[i], halo->peers[i].peer);
+            start(exchange, true, exchange->send[i], exchange->send_bytes[i], away, halo->peers[i].peer);
         }
     }
     MPI_Waitall(exchange->n_requests, exchange->requests, MPI_STATUSES_IGNORE);
-    for (int i = 0; i < halo->n_peers; i++) {
+    for (int i = 0; i < halo->n_peers && !away; i++) {
         const unsigned char *message = halo->peers[i].peer == self ? exchange->send[i] : exchange->recv[i];
         qr_status placed = exchange->ops->halo_place(exchange->backend, &halo->peers[i], message);
         status = status == QR_OK ? placed : status;

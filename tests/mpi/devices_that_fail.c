@@ -5,6 +5,7 @@
  *     device.remote   a batch fails because of another rank, it seems
  *     device.wait     a batch waits for another rank until it is told to give up
  *     device.deaf     a batch waits for another rank and is not told anything
+ *     device.pack     votes cannot be made ready for another rank, and messages can no longer be touched
  *     device.join     joining fails
  *     device.joining  joining waits for ever */
 #include "backend/module.h"
@@ -13,10 +14,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { ROWS = 1024 };
+enum { ROWS = 1024, MOST_BUFFERS = 16, BUFFER_BYTES = 1 << 16 };
 
 static const double for_ever_s = 300.0;
 static qr_backend_ops ops;
@@ -26,6 +28,8 @@ static bool joined;
 static int64_t n_options;
 static int64_t row_votes[ROWS][QR_MAX_OPTIONS];
 static uint64_t row_leaders[ROWS];
+static void *buffers[MOST_BUFFERS];
+static int n_buffers;
 
 static qr_status create(const qr_backend_setup *setup, qr_backend **out)
 {
@@ -72,6 +76,37 @@ static void device_id(const qr_backend *backend, void *out)
     int own = (int)getpid();
     memset(out, 0, QR_DEVICE_ID_BYTES);
     memcpy(out, &own, sizeof own);
+}
+
+/* Memory that nobody may touch once the device has failed. */
+static void *make_buffer(int64_t bytes)
+{
+    if (n_buffers == MOST_BUFFERS || bytes > BUFFER_BYTES) {
+        return NULL;
+    }
+    void *memory = mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    buffers[n_buffers++] = memory;
+    return memory != MAP_FAILED ? memory : NULL;
+}
+
+static qr_status halo_buffers(qr_backend *backend, const qr_halo_peer *peer, bool on_device, void **send,
+                              void **receive)
+{
+    (void)on_device;
+    *send = make_buffer(qr_backend_ops_cpu.halo_bytes(backend, peer->send_count) + 8);
+    *receive = make_buffer(qr_backend_ops_cpu.halo_bytes(backend, peer->recv_count) + 8);
+    return *send != NULL && *receive != NULL ? QR_OK : qr_error_memory(BUFFER_BYTES, "halo messages");
+}
+
+static qr_status halo_pack(qr_backend *backend, const qr_halo_peer *peer, void *message)
+{
+    if (qr_fault("device.pack", NULL) != 0) {
+        for (int i = 0; i < n_buffers; i++) {
+            (void)mprotect(buffers[i], BUFFER_BYTES, PROT_NONE);
+        }
+        return qr_error(QR_DEVICE, "this device packs nothing");
+    }
+    return qr_backend_ops_cpu.halo_pack(backend, peer, message);
 }
 
 static bool runs_alone(const qr_backend *backend)
@@ -126,6 +161,8 @@ const qr_module *qr_module_open(void)
     ops.make_join_id = make_join_id;
     ops.join = join;
     ops.device_id = device_id;
+    ops.halo_buffers = halo_buffers;
+    ops.halo_pack = halo_pack;
     ops.runs_alone = runs_alone;
     ops.run = run;
     return &module;

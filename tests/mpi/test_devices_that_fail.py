@@ -20,13 +20,14 @@ WITHIN_S = 10.0
 PATIENCE_S = 60.0
 
 
-def finish(faults: list[str]) -> tuple[int | None, str, float]:
+def finish(faults: list[str], settings: tuple[str, ...], preload: str) -> tuple[int | None, str, float]:
     """An I/O rank, then a compute rank for each fault. Sleeps are counted, for clocks go on in machines that are suspended."""
-    command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", "1", "./quorate", "run", "deck.yml"]
+    program = ["./quorate", "run", "deck.yml"] + [word for setting in settings for word in ("--set", setting)]
+    command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", "1", *program]
     for fault in faults:
-        command += [":", "-n", "1", "env", f"QUORATE_FAULT={fault}", "./quorate", "run", "deck.yml"]
+        command += [":", "-n", "1", "env", f"QUORATE_FAULT={fault}", f"LD_PRELOAD={preload}", *program]
     with tempfile.TemporaryFile("w+") as said:
-        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        job = subprocess.Popen(command, stdout=said, stderr=said)
         looks = 0
         while job.poll() is None and looks * 0.02 < PATIENCE_S:
             time.sleep(0.02)
@@ -38,14 +39,46 @@ def finish(faults: list[str]) -> tuple[int | None, str, float]:
         return code, said.read(), looks * 0.02
 
 
-def check(what: str, faults: list[str], cause: str, orderly: bool = True) -> None:
-    code, said, took = finish(faults)
+def check(
+    what: str,
+    faults: list[str],
+    cause: str,
+    orderly: bool = True,
+    settings: tuple[str, ...] = (),
+    preload: str = "",
+    expected: int = 4,
+) -> None:
+    code, said, took = finish(faults, settings, preload)
     causes = [line for line in said.splitlines() if "quorate: error:" in line]
-    if code != 4 or len(causes) != 1 or cause not in causes[0] or took > WITHIN_S:
+    if code != expected or len(causes) != 1 or cause not in causes[0] or took > WITHIN_S:
         sys.exit(f"FAILED: {what}: exit code {code} after {took:.1f} s, causes {causes}\n{said}")
     if orderly and "MPI_ABORT" in said:
         sys.exit(f"FAILED: {what}: no orderly end\n{said}")
     print(f"ok: {what}: {took:.1f} s, {causes[0]}")
+
+
+def check_device_memory() -> None:
+    """comm.exchange: mpi-cuda, refused by this MPI, and then with one that says that it can."""
+    lattice = ("network.kind=lattice2d", "network.size=[40, 50]", "agents.count=auto", "model.rule=potts")
+    settings = (*lattice, "comm.exchange=mpi-cuda")
+    check("MPI has no CUDA", ["", ""], "mpi-cuda needs an MPI library with CUDA support", True, settings, expected=3)
+    with open("says_yes.c", "w", encoding="ascii") as source:
+        source.write("int MPIX_Query_cuda_support(void);\nint MPIX_Query_cuda_support(void)\n{\n    return 1;\n}\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "says_yes.c", "-o", "says_yes.so"], check=True)
+    says_yes = os.path.abspath("says_yes.so")
+    hashes = {}
+    for exchange, preload in (("mpi-host", ""), ("mpi-cuda", says_yes)):
+        short = (*lattice, f"comm.exchange={exchange}", "run.steps=30")
+        code, said, _ = finish(["", "", ""], short, preload)
+        found = [line.split()[-1] for line in said.splitlines() if line.startswith("state hash:")]
+        if code != 0 or len(found) != 1 or f"exchange {exchange}" not in said:
+            sys.exit(f"FAILED: {exchange}: exit code {code}\n{said}")
+        hashes[exchange] = found[0]
+    if len(set(hashes.values())) != 1:
+        sys.exit(f"FAILED: state hashes differ: {hashes}")
+    print(f"ok: state hashes: {hashes}")
+    cause = "this device packs nothing"
+    check("a device fails between messages", ["", "device.pack:EIO@301+", ""], cause, True, settings, says_yes)
 
 
 def main() -> None:
@@ -68,6 +101,7 @@ def main() -> None:
     joining = "device.joining:EIO"
     check("one cannot join, the others wait for it", [joining, joining, "device.join:EIO"], "this device joins nobody", False)
     check("two cannot join, one waits for them", [joining, "device.join:EIO", "device.join:EIO"], "this device joins nobody", False)
+    check_device_memory()
     check("nobody can join", ["device.join:EIO"] * 3, "this device joins nobody")
 
 

@@ -38,7 +38,7 @@ static void cuda_destroy(qr_backend *backend)
     if (backend == NULL) {
         return;
     }
-    if (backend->graph != NULL) {
+    if (backend->graph != NULL && !backend->is_lost) {
         (void)cudaGraphExecDestroy(backend->graph);
     }
     backend->is_lost = !qr_nccl_destroy(backend->nccl) || backend->is_lost;

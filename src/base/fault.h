@@ -11,19 +11,13 @@
  *
  *     QUORATE_FAULT=checkpoint.write:ENOSPC@3,checkpoint.fsync=scratch/ssd:hang
  *
- * Points of checkpoints, in the order in which a server passes them:
- *
- *     checkpoint.begin           before anything of a generation is made
- *     checkpoint.write           before each page is written
- *     checkpoint.fsync           before the data's fsync; checkpoint.fsynced: after it
- *     checkpoint.rename          before data and index get their names; checkpoint.renamed: after that
- *     checkpoint.directory       before the fsync of the directory
- *     checkpoint.index           before the index is written
- *     checkpoint.sealed          when data and index are durable
- *     checkpoint.manifest        before the manifest is stored; checkpoint.committed: after it
- *     checkpoint.retire          before the manifest of an old generation is removed; checkpoint.retire_data: before
- * its files are checkpoint.replica         before each piece of a replica is written; checkpoint.replica_name: before
- * its name checkpoint.read            before each page that is read back
+ * Points of checkpoints, in the order in which a server passes them, `checkpoint.` before each: `begin` before anything
+ * of a generation is made; `write` before each page; `fsync` before the data's fsync and `fsynced` after it; `rename`
+ * before the data get their name and `renamed` after that; `index` before the index is written; `directory` before the
+ * fsync of the directory; `sealed` when data and index are durable; `manifest` before the manifest is stored and
+ * `committed` after it; `retire` before the manifest of an old generation is removed; `retire_data` before its files
+ * are; `replica` before each piece of another server's share is written, `replica_name` before its file gets its name;
+ * `read` before each page that is read back.
  *
  * Points of GPUs, passed before every batch of steps, or every step where votes travel through the host; any error
  * does:

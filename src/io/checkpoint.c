@@ -74,6 +74,9 @@ void qr_cut_give_up(qr_cut *cut)
     }
     qr_tier *tier = cut->tier;
     cut->given_up = true;
+    if (cut->sealed) {
+        qr_replicas_drop(tier, cut->generation);
+    }
     drop_pages(&cut->waiting);
     drop_pages(&cut->packed);
     if (tier->cut == cut) {

@@ -37,6 +37,9 @@ static qr_status copy_config(const qr_checkpoint_config *from, qr_checkpoint *ch
     if (status == QR_OK) {
         status = qr_allocate(n, sizeof(bool), "checkpoints", (void **)&checkpoint->silent);
     }
+    if (status == QR_OK) {
+        status = qr_allocate(n, sizeof(int), "checkpoints", (void **)&checkpoint->targets);
+    }
     if (status == QR_OK && n > 0) {
         memcpy(checkpoint->replica_servers, from->replica_servers, n * sizeof(int));
     }
@@ -138,10 +141,10 @@ qr_status qr_checkpoint_create(const qr_checkpoint_config *config, qr_queue *que
 /* --- the end --- */
 
 /* Commits under way are brought to their end; all else is given up. */
-static void give_all_up(qr_checkpoint *checkpoint)
+static void give_up(qr_checkpoint *checkpoint, bool ending)
 {
     pthread_mutex_lock(&checkpoint->lock);
-    checkpoint->ending = true;
+    checkpoint->ending = ending;
     for (int t = 0; t < QR_N_TIERS; t++) {
         qr_tier *tier = &checkpoint->tiers[t];
         if (tier->cut != NULL && !tier->cut->commit) {
@@ -185,6 +188,7 @@ static void free_all(qr_checkpoint *checkpoint)
     free(checkpoint->acknowledging);
     free(checkpoint->replica_servers);
     free(checkpoint->silent);
+    free(checkpoint->targets);
     free(checkpoint->deck_text);
     free(checkpoint->version);
     free(checkpoint);
@@ -196,8 +200,9 @@ void qr_checkpoint_destroy(qr_checkpoint *checkpoint, double patience_s)
         return;
     }
     double left_s = patience_s;
+    give_up(checkpoint, false);
     finish_replicas(checkpoint, &left_s);
-    give_all_up(checkpoint);
+    give_up(checkpoint, true);
     bool all = true;
     for (int t = 0; t < QR_N_TIERS; t++) {
         qr_tier *tier = &checkpoint->tiers[t];
@@ -207,8 +212,7 @@ void qr_checkpoint_destroy(qr_checkpoint *checkpoint, double patience_s)
         all = qr_pool_destroy(checkpoint->tiers[t].pool, &left_s) && all;
     }
     all = qr_pool_destroy(checkpoint->pool, &left_s) && all;
-    all = qr_replicas_end(checkpoint, &left_s) && all;
-    if (all) {
+    if (all && qr_replicas_end(checkpoint, &left_s)) {
         free_all(checkpoint);
     }
 }

@@ -143,8 +143,9 @@ struct qr_tier {
 
     qr_outgoing *outgoing; /* oldest first; only the first one moves */
     qr_message *arrivals;  /* pieces of replicas to be written, oldest first */
-    int64_t arrived_bytes;
-    qr_incoming *incoming;
+    int n_arrivals;
+    int64_t removed;       /* generation abandoned last: nothing of it is wanted */
+    qr_incoming *incoming; /* writer's thread only */
 };
 
 /* What a pool's thread works with. */
@@ -177,7 +178,8 @@ struct qr_checkpoint {
     size_t n_completed, completed_room, acknowledging_room;
     int64_t slots_held;
     int64_t replicas_missing;
-    qr_message *outbox; /* oldest first */
+    int *targets;       /* [replicas] scratch of the server's thread */
+    qr_message *outbox; /* answers, oldest first */
     qr_message *limbo;  /* handed to the transport and not needed any more, but not done */
     qr_checkpoint_post posted;
     double posted_at;
@@ -286,8 +288,11 @@ bool qr_replicas_turn(qr_checkpoint *checkpoint);
 bool qr_replicas_read(qr_tier *tier);
 bool qr_replicas_write(qr_tier *tier);
 
-/* (lock) Drops what is under way for a generation: to others, and from others. */
+/* (lock) Drops what is under way for a generation to others, and refuses what comes of it. */
 void qr_replicas_drop(qr_tier *tier, int64_t generation);
+
+/* Writer's thread: removes what has come of a generation (0: of any) and is not whole. */
+void qr_replicas_forget(qr_tier *tier, int64_t generation);
 
 /* Server's thread, with all others ended or left behind. False when the transport still holds messages. */
 bool qr_replicas_end(qr_checkpoint *checkpoint, double *left_s);

@@ -283,6 +283,7 @@ static bool clear_up(qr_tier *tier)
     qr_generation_writer_destroy(writer);
     qr_generation_close(reader);
     if (removes) {
+        qr_replicas_forget(tier, cut->generation);
         status = qr_tier_remove(tier->directory, cut->generation, tier->owner->config.server);
         if (status != QR_OK) {
             qr_warning("an unfinished checkpoint cannot be removed: %s", qr_error_message());

@@ -38,6 +38,7 @@ struct qr_io_server {
     qr_snapshots *snapshots;
     qr_texts *texts;
     qr_checkpoint *checkpoint; /* NULL: none */
+    double patience_s;         /* at its end */
     int64_t drawn_snapshots;   /* in the XDMF file */
     double last_flush, flush_took_s;
     bool dirty;
@@ -99,6 +100,8 @@ qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int 
     }
     server->queues = queues;
     server->n_queues = n_queues;
+    double timeout_s = config->checkpoint != NULL ? config->checkpoint->timeout_s : 0.0;
+    server->patience_s = timeout_s > 0.0 && timeout_s < PATIENCE_S ? timeout_s : PATIENCE_S;
     server->config.checkpoint = NULL; /* the caller's; all that is needed of it is copied */
     if (config->checkpoint != NULL && config->checkpoint->enabled) {
         status = qr_checkpoint_create(config->checkpoint, queues, n_queues, config->transport, &server->checkpoint);
@@ -116,7 +119,7 @@ void qr_io_server_destroy(qr_io_server *server)
     if (server == NULL) {
         return;
     }
-    qr_checkpoint_destroy(server->checkpoint, PATIENCE_S);
+    qr_checkpoint_destroy(server->checkpoint, server->patience_s);
     (void)qr_series_close(server->series, NULL);
     (void)qr_snapshots_close(server->snapshots, NULL);
     qr_texts_destroy(server->texts);
@@ -416,7 +419,7 @@ qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going
         note_failure(server, qr_error(QR_RESOURCE, "the I/O server cannot start a thread: %s", strerror(error)));
     }
     serve_until_finished(server, keep_going);
-    qr_checkpoint_destroy(server->checkpoint, PATIENCE_S);
+    qr_checkpoint_destroy(server->checkpoint, server->patience_s);
     server->checkpoint = NULL;
     atomic_store(&server->beating, false);
     if (error == 0) {

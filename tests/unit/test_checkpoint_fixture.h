@@ -29,9 +29,9 @@ enum {
     SITE_AGENTS = 1003, /* of each queue */
     SITE_DIM = 4,
     SITE_VOTES = 256, /* agents of a page */
-    SITE_STATE = 64,
+    SITE_STATE = 16,
     SITE_KINDS = 2,
-    SITE_PAGES = 16, /* of a queue and kind, at most */
+    SITE_PAGES = 64, /* of a queue and kind, at most */
     SITE_GENERATIONS = 40,
     SITE_WAIT_S = 60
 };
@@ -174,9 +174,11 @@ static inline qr_status site_poll(void *context, int *from, void **data, int64_t
 
 /* --- servers --- */
 
-static inline void site_create(site *s, int n_servers)
+/* On the heap, so that servers that a failed test leaves behind do not write over another test's. */
+static inline site *site_create(int n_servers)
 {
-    memset(s, 0, sizeof *s);
+    site *s = calloc(1, sizeof *s);
+    assert_non_null(s);
     const char *place = access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp";
     snprintf(s->root, sizeof s->root, "%s/quorate_cut_XXXXXX", place);
     assert_non_null(mkdtemp(s->root));
@@ -221,6 +223,7 @@ static inline void site_create(site *s, int n_servers)
                                     .n_servers = n_servers,
                                     .flush_every_s = 1000};
     }
+    return s;
 }
 
 static inline void site_start(site *s)
@@ -278,6 +281,8 @@ static inline void site_remove(site *s)
     }
     snprintf(command, sizeof command, "chmod -R u+w %s; rm -rf %s", s->root, s->root);
     assert_int_equal(system(command), 0);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
 }
 
 /* --- what compute ranks do --- */

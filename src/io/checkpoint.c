@@ -445,6 +445,7 @@ static void make_ready(qr_tier *tier)
     }
     int wanted = copies_wanted(&tier->owner->config);
     if (cut->copies >= wanted) {
+        cut->ready = true;
         qr_tier_say(tier, cut->generation, QR_CUT_READY, QR_OK);
         tier->post.seal = cut->seal;
     } else if (cut->replicated) {

@@ -94,7 +94,7 @@ struct qr_cut {
 
     qr_generation_writer *writer;
     bool in_hand; /* the writer thread is at work on it */
-    bool sealed, flushed, given_up, removes, commit;
+    bool sealed, flushed, ready, given_up, removes, commit;
     qr_generation_seal seal;
     int copies;      /* own and replicas, once sealed */
     bool replicated; /* all replicas made or given up */

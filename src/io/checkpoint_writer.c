@@ -282,6 +282,10 @@ static bool clear_up(qr_tier *tier)
     qr_tier_leave(tier);
     qr_generation_writer_destroy(writer);
     qr_generation_close(reader);
+    if (cut->sealed && !cut->ready) {
+        /* Nobody was told of it, so that no manifest speaks of it. */
+        (void)qr_generation_remove(tier->directory, cut->generation, tier->owner->config.server, false);
+    }
     if (removes) {
         qr_replicas_forget(tier, cut->generation);
         status = qr_tier_remove(tier->directory, cut->generation, tier->owner->config.server);

@@ -120,13 +120,12 @@ qr_status qr_directories_make(const char *directory, const char *what)
             continue;
         }
         *at = '\0';
-        if (mkdir(path, 0777) != 0 && errno != EEXIST && errno != EISDIR) {
-            /* On a read-only file system an existing directory may be reported as that. */
-            int error = errno;
+        if (mkdir(path, 0777) != 0 && (errno != EEXIST || kept == '\0')) {
+            int error = errno; /* on a read-only file system any, for a directory that is there */
             struct stat info;
             if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
-                status =
-                    qr_error(QR_ENVIRONMENT, "%s: the %s directory cannot be made: %s", path, what, strerror(error));
+                status = qr_error(QR_ENVIRONMENT, "%s: the %s directory cannot be made: %s", path, what,
+                                  error == EEXIST ? "it is not a directory" : strerror(error));
             }
         }
         if (kept == '\0') {

@@ -33,6 +33,7 @@ enum {
     SITE_KINDS = 2,
     SITE_PAGES = 64, /* of a queue and kind, at most */
     SITE_GENERATIONS = 40,
+    SITE_ANSWER = 300, /* bytes: longer letters are pieces of files */
     SITE_WAIT_S = 60
 };
 
@@ -78,7 +79,7 @@ typedef struct site {
     pthread_mutex_t lock;
     site_letter *letters;
     bool deaf[SITE_SERVERS]; /* gets no letters; what is sent to it is done at once */
-    int spoil;               /* the nth letter from now on arrives damaged; 0: none */
+    int spoil;               /* the nth piece from now on arrives damaged; 0: none */
     qr_tier_post post;       /* the last one that a wait saw */
 } site;
 
@@ -124,7 +125,7 @@ static inline qr_status site_send(void *context, int to, const void *data, int64
     assert_non_null(letter->data);
     memcpy(letter->data, data, (size_t)bytes);
     pthread_mutex_lock(&s->lock);
-    if (s->spoil > 0 && --s->spoil == 0) {
+    if (bytes > SITE_ANSWER && s->spoil > 0 && --s->spoil == 0) {
         ((unsigned char *)letter->data)[bytes / 2] ^= 4;
     }
     site_letter **end = &s->letters;
@@ -226,15 +227,14 @@ static inline site *site_create(int n_servers)
     return s;
 }
 
-static inline void site_start(site *s)
+static inline void site_start_shaped(site *s, const qr_queue_shape *shape)
 {
-    qr_queue_shape shape = {.n_slots = s->n_slots, .slot_bytes = SITE_STATE * SITE_DIM * 4};
     for (int i = 0; i < s->n_servers; i++) {
         site_server *server = &s->servers[i];
         for (int q = 0; q < s->n_queues; q++) {
-            size_t bytes = qr_queue_bytes(&shape);
+            size_t bytes = qr_queue_bytes(shape);
             server->memory[q] = malloc(bytes);
-            assert_int_equal(qr_queue_create(server->memory[q], bytes, &shape, &server->server_ends[q]), QR_OK);
+            assert_int_equal(qr_queue_create(server->memory[q], bytes, shape, &server->server_ends[q]), QR_OK);
             assert_int_equal(qr_queue_attach(server->memory[q], bytes, &server->ends[q]), QR_OK);
         }
         server->io.checkpoint = &server->config;
@@ -242,6 +242,12 @@ static inline void site_start(site *s)
         assert_int_equal(qr_io_server_create(&server->io, server->server_ends, s->n_queues, &server->server), QR_OK);
         assert_int_equal(qr_io_thread_start(server->server, &server->thread), QR_OK);
     }
+}
+
+static inline void site_start(site *s)
+{
+    qr_queue_shape shape = {.n_slots = s->n_slots, .slot_bytes = SITE_STATE * SITE_DIM * 4};
+    site_start_shaped(s, &shape);
 }
 
 static inline void site_job(site *s, int server, int queue, qr_job job)

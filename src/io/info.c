@@ -236,6 +236,29 @@ static hsize_t part_rows(const survey *s, const char *name)
     return dims[0];
 }
 
+/* Up to which row one mapping of a joined dataset shows snapshots, or would if only its own rows counted. `there`: rows
+ * of its part. */
+static hsize_t reach(hid_t how, size_t i, hsize_t there, hsize_t rows)
+{
+    hsize_t to[2] = {0, 0};
+    hsize_t from[2] = {0, 0};
+    hsize_t stride[2];
+    hsize_t count[2] = {0, 0};
+    hsize_t block[2] = {0, 0};
+    hid_t target = H5Pget_virtual_vspace(how, i);
+    hid_t source = H5Pget_virtual_srcspace(how, i);
+    bool known = H5Sget_regular_hyperslab(source, from, stride, count, block) >= 0 &&
+                 H5Sget_regular_hyperslab(target, to, stride, count, block) >= 0;
+    H5Sclose(source);
+    H5Sclose(target);
+    if (!known) {
+        return 0;
+    }
+    hsize_t shown = there > from[0] ? there - from[0] : 0;
+    bool all = count[0] != H5S_UNLIMITED && shown >= count[0] * block[0]; /* of an earlier attempt's rows */
+    return all ? rows : to[0] + shown;
+}
+
 /* Snapshots that every part has; a killed run may have more in one part than in another. */
 static hsize_t common_rows(const survey *s, hid_t votes, hsize_t rows)
 {
@@ -245,7 +268,8 @@ static hsize_t common_rows(const survey *s, hid_t votes, hsize_t rows)
         for (size_t i = 0; i < n; i++) {
             char name[256] = "";
             hsize_t there = H5Pget_virtual_filename(how, i, name, sizeof name) > 0 ? part_rows(s, name) : 0;
-            rows = there < rows ? there : rows;
+            hsize_t reached = reach(how, i, there, rows);
+            rows = reached < rows ? reached : rows;
         }
     }
     H5Pclose(how);

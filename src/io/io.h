@@ -4,7 +4,9 @@
  * Files of a run, in output.directory:
  *   series.h5       /series/{step, tally, winner, leader, decided}; written by server 0
  *   snapshots.h5    /votes (S, N) uint8 and /step (S); with several servers each writes snapshots.part<NNN>.h5 and
- *                   snapshots.h5 is a virtual dataset over them, so that readers see one dataset
+ *                   snapshots.h5 is a virtual dataset over them, so that readers see one dataset. After a restart
+ *                   from a checkpoint the earlier files stay, new ones are snapshots.a<attempt>.part<NNN>.h5, and
+ *                   snapshots.h5 shows them all (io/attempts.h)
  *   snapshots.xdmf  lattices only: opens in ParaView
  *   used.yml, metrics.jsonl, summary.json   sent as text jobs
  * HDF5's own filters alone are used. After every flush the files open in stock h5py, even when the process is killed.
@@ -60,10 +62,14 @@ typedef struct qr_io_config {
     /* NULL: no checkpoints; no replicas. */
     const struct qr_checkpoint_config *checkpoint;
     const struct qr_replica_transport *transport;
-    bool resume;              /* go on with the results that are there: those up to resume_step are kept, */
-    int64_t resume_step;      /* what an earlier attempt wrote beyond it is dropped */
-    int64_t resume_snapshots; /* that were written up to resume_step */
-    bool overwrite;           /* replace results of an earlier run; otherwise their presence is QR_ENVIRONMENT */
+    const char *run_id;        /* of the run, over all attempts; NULL: none */
+    int attempt;               /* 0: results begin afresh. Else go on with those that are there (io/attempts.h): */
+    int64_t resume_step;       /* lines of metrics up to it stay, */
+    int64_t keep_rows_to;      /* rows of the series up to this step, */
+    int64_t keep_snapshots_to; /* and snapshots up to this one; what was written beyond is dropped */
+    int64_t resume_snapshots;  /* index of the first snapshot that comes */
+    int64_t series_every;      /* steps between two rows; 0: not known */
+    bool overwrite;            /* replace results of an earlier run */
 } qr_io_config;
 
 /* What a server did, for the end-of-run table and the summary. */
@@ -85,6 +91,14 @@ qr_status qr_io_check_directory(const char *directory, bool overwrite);
 /* What qr_io_check_directory would find, with the nearest parent that is there where the directory would be made: makes
  * and writes nothing. */
 qr_status qr_io_probe_directory(const char *directory, bool overwrite);
+
+/* For a run that goes on from a checkpoint: makes the directory, and checks that it can be written and that the series
+ * in it, if there is one, is of this run, unless overwrite is set; QR_ENVIRONMENT otherwise. *attempt: the number that
+ * this attempt's files get. Called once for the job. */
+qr_status qr_io_check_resume(const char *directory, const char *run_id, bool overwrite, int *attempt);
+
+/* False when there is no series.h5. *text: the deck it was written with, malloc'd; NULL when that cannot be read. */
+bool qr_io_deck_of_results(const char *directory, char **text);
 
 /* A server for n_queues producers (consumer ends, already created). Opens files when the first QR_JOB_OPEN arrives.
  * With checkpoints its threads start here, and end at the end of qr_io_server_run. */

@@ -13,34 +13,53 @@
 #include <unistd.h>
 
 /* What a run leaves, the parts of the snapshots aside. */
-static const char *const result_names[] = {QR_SERIES_FILE, QR_SNAPSHOTS_FILE, QR_XDMF_FILE,
-                                           "summary.json", "metrics.jsonl",   "used.yml"};
+static const char *const result_names[] = {QR_SERIES_FILE,  QR_SNAPSHOTS_FILE, QR_XDMF_FILE,
+                                           QR_SUMMARY_FILE, QR_METRICS_FILE,   "used.yml"};
 enum { N_RESULT_NAMES = sizeof result_names / sizeof result_names[0] };
 
-void qr_part_name(int server, char out[QR_PART_NAME_BYTES])
+void qr_part_name(int attempt, int server, char out[QR_PART_NAME_BYTES])
 {
-    snprintf(out, QR_PART_NAME_BYTES, "snapshots.part%03d.h5", server);
+    if (attempt == 0) {
+        snprintf(out, QR_PART_NAME_BYTES, "snapshots.part%03d.h5", server);
+    } else {
+        snprintf(out, QR_PART_NAME_BYTES, "snapshots.a%d.part%03d.h5", attempt, server);
+    }
 }
 
-/* The number of a part's name; -1 for any other name. */
-static int part_number(const char *name)
+bool qr_part_parse(const char *name, int *attempt, int *server)
 {
-    static const char head[] = "snapshots.part";
+    static const char head[] = "snapshots.";
+    static const char middle[] = "part";
+    const char *at = name + sizeof head - 1;
+    char *end = NULL;
     char again[QR_PART_NAME_BYTES];
+    long first = 0;
     if (strncmp(name, head, sizeof head - 1) != 0) {
-        return -1;
+        return false;
     }
-    long server = strtol(name + sizeof head - 1, NULL, 10);
-    if (server < 0 || server > INT_MAX) {
-        return -1;
+    if (*at == 'a') {
+        first = strtol(at + 1, &end, 10);
+        at = *end == '.' ? end + 1 : end;
     }
-    qr_part_name((int)server, again);
-    return strcmp(name, again) == 0 ? (int)server : -1;
+    if (strncmp(at, middle, sizeof middle - 1) != 0) {
+        return false;
+    }
+    long second = strtol(at + sizeof middle - 1, NULL, 10);
+    if (first < 0 || first > INT_MAX || second < 0 || second > INT_MAX) {
+        return false;
+    }
+    qr_part_name((int)first, (int)second, again);
+    *attempt = (int)first;
+    *server = (int)second;
+    return strcmp(name, again) == 0;
 }
 
-bool qr_describe_run(hid_t file, const qr_io_config *config)
+bool qr_describe_run(hid_t file, const qr_io_config *config, int64_t begins_after)
 {
-    return qr_h5_set_text(file, "title", config->title != NULL ? config->title : "") &&
+    return qr_h5_set_text(file, "run_id", config->run_id != NULL ? config->run_id : "") &&
+           qr_h5_set_int(file, "attempt", config->attempt) &&
+           qr_h5_set_int(file, "begins_after", config->attempt > 0 ? begins_after : -1) &&
+           qr_h5_set_text(file, "title", config->title != NULL ? config->title : "") &&
            qr_h5_set_text(file, "deck", config->deck_text != NULL ? config->deck_text : "") &&
            qr_h5_set_text(file, "version", config->version != NULL ? config->version : "") &&
            qr_h5_set_text(file, "precision", config->fast ? "fast" : "exact") &&
@@ -67,7 +86,9 @@ static qr_status check_directory(const char *directory, bool overwrite)
     }
     const struct dirent *entry = NULL;
     while (!overwrite && status == QR_OK && (entry = readdir(listing)) != NULL) {
-        bool known = part_number(entry->d_name) >= 0;
+        int attempt = 0;
+        int server = 0;
+        bool known = qr_part_parse(entry->d_name, &attempt, &server);
         for (size_t i = 0; i < N_RESULT_NAMES && !known; i++) {
             known = strcmp(entry->d_name, result_names[i]) == 0;
         }
@@ -92,6 +113,78 @@ qr_status qr_io_check_directory(const char *directory, bool overwrite)
     qr_status status = check_name(directory);
     status = status != QR_OK ? status : qr_directories_make(directory, "results");
     return status != QR_OK ? status : check_directory(directory, overwrite);
+}
+
+/* Highest attempt in the names of parts, and 0. */
+static qr_status find_highest_attempt(const char *directory, int *out)
+{
+    DIR *listing = opendir(directory);
+    const struct dirent *entry = NULL;
+    if (listing == NULL) {
+        return qr_file_error(directory, "read", errno);
+    }
+    *out = 0;
+    while ((entry = readdir(listing)) != NULL) {
+        int attempt = 0;
+        int server = 0;
+        if (qr_part_parse(entry->d_name, &attempt, &server) && attempt > *out) {
+            *out = attempt;
+        }
+    }
+    closedir(listing);
+    return QR_OK;
+}
+
+/* A root attribute of series.h5; NULL when there is none, or no file that can be opened. */
+static char *read_attribute_of_series(const char *directory, const char *attribute)
+{
+    char *path = NULL;
+    char *text = NULL;
+    hid_t file = H5I_INVALID_HID;
+    if (qr_path_join(directory, QR_SERIES_FILE, &path) != QR_OK) {
+        return NULL;
+    }
+    qr_h5_lock();
+    if (qr_h5_open(path, &file) == QR_OK) {
+        (void)qr_h5_get_text(file, attribute, &text);
+        H5Fclose(file);
+    }
+    qr_h5_unlock();
+    free(path);
+    return text;
+}
+
+qr_status qr_io_check_resume(const char *directory, const char *run_id, bool overwrite, int *attempt)
+{
+    int highest = 0;
+    qr_status status = qr_io_check_directory(directory, true);
+    status = status != QR_OK ? status : find_highest_attempt(directory, &highest);
+    if (status != QR_OK) {
+        return status;
+    }
+    char *theirs = overwrite ? NULL : read_attribute_of_series(directory, "run_id");
+    if (theirs != NULL && strcmp(theirs, run_id) != 0) {
+        status =
+            qr_error(QR_ENVIRONMENT,
+                     "%s: holds results of another run than the checkpoint is of; choose another output.directory, "
+                     "or replace them with output.overwrite: true",
+                     directory);
+    }
+    free(theirs);
+    if (status == QR_OK && highest == INT_MAX) {
+        status = qr_error(QR_ENVIRONMENT, "%s: its snapshots bear numbers that leave no room for more", directory);
+    }
+    *attempt = status == QR_OK ? highest + 1 : 0;
+    return status;
+}
+
+bool qr_io_deck_of_results(const char *directory, char **text)
+{
+    char *path = NULL;
+    bool there = qr_path_join(directory, QR_SERIES_FILE, &path) == QR_OK && access(path, F_OK) == 0;
+    free(path);
+    *text = there ? read_attribute_of_series(directory, "deck") : NULL;
+    return there;
 }
 
 /* Cuts the last part off a path; "." is what is left of a plain name. */
@@ -157,6 +250,22 @@ static qr_status remove_file(const char *directory, const char *name)
     return status;
 }
 
+qr_status qr_set_aside(const char *directory, const char *name)
+{
+    char other[NAME_MAX + 1];
+    char *from = NULL;
+    char *to = NULL;
+    snprintf(other, sizeof other, "%s.damaged", name);
+    qr_status status = qr_path_join(directory, name, &from);
+    status = status != QR_OK ? status : qr_path_join(directory, other, &to);
+    if (status == QR_OK && rename(from, to) != 0 && errno != ENOENT) {
+        status = qr_file_error(from, "renamed", errno);
+    }
+    free(from);
+    free(to);
+    return status;
+}
+
 qr_status qr_clear_results(const char *directory, int n_servers)
 {
     qr_status status = QR_OK;
@@ -169,100 +278,16 @@ qr_status qr_clear_results(const char *directory, int n_servers)
     }
     const struct dirent *entry = NULL;
     while (status == QR_OK && (entry = readdir(listing)) != NULL) {
-        int part = part_number(entry->d_name);
-        if (part >= (n_servers > 1 ? n_servers : 0)) {
+        int attempt = 0;
+        int server = 0;
+        bool part = qr_part_parse(entry->d_name, &attempt, &server);
+        if (part && (attempt > 0 || server >= (n_servers > 1 ? n_servers : 0))) {
             status = remove_file(directory, entry->d_name);
         }
     }
     if (listing != NULL) {
         closedir(listing);
     }
-    return status;
-}
-
-/* --- the joining file --- */
-
-static hid_t make_virtual(hid_t file, const char *name, hid_t type, hsize_t columns, hid_t how)
-{
-    hsize_t dims[2] = {0, columns};
-    hsize_t most[2] = {H5S_UNLIMITED, columns};
-    hid_t space = H5Screate_simple(columns == 0 ? 1 : 2, dims, most);
-    hid_t dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, how, H5P_DEFAULT);
-    H5Sclose(space);
-    return dataset;
-}
-
-/* All rows of columns [first, first + count) come from `source` in the part's file. */
-static bool map_part(hid_t how, const char *file, const char *source, hsize_t columns, hsize_t first, hsize_t count)
-{
-    int rank = columns == 0 ? 1 : 2;
-    hsize_t target[2] = {0, columns};
-    hsize_t target_most[2] = {H5S_UNLIMITED, columns};
-    hsize_t source_dims[2] = {0, count};
-    hsize_t source_most[2] = {H5S_UNLIMITED, count};
-    hsize_t start[2] = {0, first};
-    hsize_t zero[2] = {0, 0};
-    /* A selection is unlimited in its count, in blocks of one row. */
-    hsize_t block[2] = {1, count};
-    hsize_t n[2] = {H5S_UNLIMITED, 1};
-    hid_t target_space = H5Screate_simple(rank, target, target_most);
-    hid_t source_space = H5Screate_simple(rank, source_dims, source_most);
-    bool done = H5Sselect_hyperslab(target_space, H5S_SELECT_SET, start, block, n, block) >= 0 &&
-                H5Sselect_hyperslab(source_space, H5S_SELECT_SET, zero, block, n, block) >= 0 &&
-                H5Pset_virtual(how, target_space, file, source, source_space) >= 0;
-    H5Sclose(source_space);
-    H5Sclose(target_space);
-    return done;
-}
-
-static bool make_joined_datasets(hid_t file, const qr_io_config *config)
-{
-    char name[QR_PART_NAME_BYTES];
-    hid_t how = H5Pcreate(H5P_DATASET_CREATE);
-    /* Shown where a killed run has fewer snapshots in one part than in another. */
-    uint8_t missing = UINT8_MAX;
-    bool done = H5Pset_fill_value(how, H5T_NATIVE_UINT8, &missing) >= 0;
-    for (int server = 0; server < config->n_servers && done; server++) {
-        hsize_t first = (hsize_t)config->server_starts[server];
-        hsize_t count = (hsize_t)config->server_starts[server + 1] - first;
-        qr_part_name(server, name);
-        done = count == 0 || map_part(how, name, "/votes", (hsize_t)config->n_agents, first, count);
-    }
-    hid_t votes = done ? make_virtual(file, "votes", H5T_STD_U8LE, (hsize_t)config->n_agents, how) : H5I_INVALID_HID;
-    H5Pclose(how);
-    how = H5Pcreate(H5P_DATASET_CREATE);
-    qr_part_name(0, name);
-    done = done && map_part(how, name, "/step", 0, 0, 1);
-    hid_t step = done ? make_virtual(file, "step", H5T_STD_I64LE, 0, how) : H5I_INVALID_HID;
-    H5Pclose(how);
-    return done && votes >= 0 && step >= 0 &&
-           qr_h5_describe(votes, "option", "vote of each agent, by snapshot; 255 where a part has no snapshot") &&
-           qr_h5_describe(step, "step", "step at whose end the snapshot was taken");
-}
-
-qr_status qr_join_parts(const qr_io_config *config)
-{
-    char *path = NULL;
-    qr_store *store = NULL;
-    hid_t file = H5I_INVALID_HID;
-    if (config->server_starts == NULL) {
-        return qr_error(QR_INTERNAL, "%s: several servers, and it is not known which agents they serve",
-                        config->directory);
-    }
-    qr_status status = qr_path_join(config->directory, QR_SNAPSHOTS_FILE, &path);
-    status = status != QR_OK ? status : qr_store_create(config->directory, QR_SNAPSHOTS_FILE, &store);
-    qr_h5_lock();
-    status = status != QR_OK ? status : qr_h5_create(store, path, &file);
-    if (status == QR_OK && (!make_joined_datasets(file, config) || !qr_describe_run(file, config))) {
-        status = qr_h5_error(QR_INTERNAL, path, "cannot be made");
-    }
-    if (file >= 0) {
-        H5Fclose(file);
-    }
-    qr_h5_unlock();
-    status = status != QR_OK ? status : qr_store_commit(store);
-    qr_store_close(store);
-    free(path);
     return status;
 }
 

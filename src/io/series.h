@@ -6,7 +6,8 @@
 
 typedef struct qr_series qr_series;
 
-/* Makes the file, without rows, visible at once. The configuration is not kept. */
+/* Makes the file, visible at once, with the rows that stay of earlier attempts (config->attempt above 0), otherwise
+ * without any. Until then an old file stays. The configuration is not kept. */
 qr_status qr_series_create(const qr_io_config *config, qr_series **out);
 
 /* Takes the rows of a QR_JOB_SERIES, behind the ones before. */

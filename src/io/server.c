@@ -1,5 +1,6 @@
 #include "io/io.h"
 
+#include "base/fault.h"
 #include "base/memory.h"
 #include "io/checkpoint.h"
 #include "io/file.h"
@@ -9,6 +10,7 @@
 #include "io/snapshots.h"
 #include "queue/wait.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -16,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Longest sleep of an idle server; jobs taken from one producer before the next one has its turn. */
 enum { IDLE_US = 500, JOBS_A_TURN = 8, BEAT_MS = 25 };
@@ -28,7 +31,7 @@ static const double flush_share = 0.1;
 
 struct qr_io_server {
     qr_io_config config; /* points to the copies below */
-    char *texts_of_config[4];
+    char *texts_of_config[5];
     int64_t *server_starts;
     qr_queue *queues;
     bool *finished;
@@ -52,9 +55,9 @@ struct qr_io_server {
 
 static qr_status copy_config(const qr_io_config *from, qr_io_server *server)
 {
-    const char *const texts[4] = {from->directory, from->deck_text, from->title, from->version};
+    const char *const texts[5] = {from->directory, from->deck_text, from->title, from->version, from->run_id};
     qr_io_config *to = &server->config;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         const char *text = texts[i] != NULL ? texts[i] : "";
         server->texts_of_config[i] = strdup(text);
         if (server->texts_of_config[i] == NULL) {
@@ -74,6 +77,7 @@ static qr_status copy_config(const qr_io_config *from, qr_io_server *server)
     to->deck_text = server->texts_of_config[1];
     to->title = server->texts_of_config[2];
     to->version = server->texts_of_config[3];
+    to->run_id = server->texts_of_config[4];
     to->server_starts = server->server_starts;
     return QR_OK;
 }
@@ -123,7 +127,7 @@ void qr_io_server_destroy(qr_io_server *server)
     (void)qr_series_close(server->series, NULL);
     (void)qr_snapshots_close(server->snapshots, NULL);
     qr_texts_destroy(server->texts);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         free(server->texts_of_config[i]);
     }
     free(server->server_starts);
@@ -148,27 +152,6 @@ static void *beat(void *argument)
 
 /* --- jobs --- */
 
-static qr_status open_files(qr_io_server *server, bool fast)
-{
-    const qr_io_config *config = &server->config;
-    if (server->opened) {
-        return QR_OK;
-    }
-    server->opened = true;
-    server->config.fast = fast;
-    server->last_flush = qr_now_s();
-    qr_status status = QR_OK;
-    if (config->server == 0) {
-        status = config->overwrite ? qr_clear_results(config->directory, config->n_servers) : QR_OK;
-        status = status != QR_OK ? status : qr_series_create(config, &server->series);
-    }
-    status = status != QR_OK ? status : qr_texts_create(config->directory, &server->texts);
-    if (status == QR_OK && config->snapshots && config->server_count > 0) {
-        status = qr_snapshots_create(config, &server->snapshots);
-    }
-    return status != QR_OK ? status : qr_directory_sync(config->directory);
-}
-
 /* Rewritten as a whole, so only when there is a twentieth more to show, or at the end. */
 static qr_status draw_snapshots(qr_io_server *server, bool last)
 {
@@ -185,6 +168,55 @@ static qr_status draw_snapshots(qr_io_server *server, bool last)
     server->renamed = true;
     server->drawn_snapshots = status == QR_OK ? n : drawn;
     return status;
+}
+
+/* It told how an earlier attempt ended; this one has yet to end. */
+static qr_status remove_summary(const char *directory)
+{
+    char *path = NULL;
+    qr_status status = qr_path_join(directory, QR_SUMMARY_FILE, &path);
+    if (status == QR_OK && unlink(path) != 0 && errno != ENOENT) {
+        status = qr_file_error(path, "removed", errno);
+    }
+    free(path);
+    return status;
+}
+
+/* Earlier attempts: series and metrics keep what was written up to the checkpoint; io/attempts.h. */
+static qr_status open_common_files(qr_io_server *server)
+{
+    const qr_io_config *config = &server->config;
+    bool resumes = config->attempt > 0;
+    qr_status status = config->overwrite && !resumes ? qr_clear_results(config->directory, config->n_servers) : QR_OK;
+    status = status != QR_OK ? status : qr_series_create(config, &server->series);
+    if (status == QR_OK && resumes) {
+        (void)qr_fault("results.metrics", config->directory);
+        status = qr_texts_keep(server->texts, QR_METRICS_FILE, config->resume_step);
+        status = status != QR_OK ? status : remove_summary(config->directory);
+    }
+    return status;
+}
+
+static qr_status open_files(qr_io_server *server, bool fast)
+{
+    const qr_io_config *config = &server->config;
+    if (server->opened) {
+        return QR_OK;
+    }
+    server->opened = true;
+    server->config.fast = fast;
+    server->last_flush = qr_now_s();
+    qr_status status = qr_texts_create(config->directory, &server->texts);
+    if (status == QR_OK && config->server == 0) {
+        status = open_common_files(server);
+    }
+    if (status == QR_OK && config->snapshots && config->server_count > 0) {
+        status = qr_snapshots_create(config, &server->snapshots);
+    }
+    if (status == QR_OK && config->attempt > 0) { /* the old one tells of snapshots that are there no more */
+        status = draw_snapshots(server, true);
+    }
+    return status != QR_OK ? status : qr_directory_sync(config->directory);
 }
 
 /* Makes the names of new files last. */

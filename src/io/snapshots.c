@@ -1,8 +1,10 @@
 #include "io/snapshots.h"
 
+#include "base/fault.h"
+#include "base/log.h"
 #include "base/memory.h"
+#include "io/attempts.h"
 #include "io/file.h"
-#include "io/results.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,13 +43,21 @@ struct qr_snapshots {
     pending *waiting; /* by index */
     size_t n_waiting, waiting_capacity;
     size_t held;    /* bytes in the pieces of all that wait */
-    int64_t *steps; /* of the complete snapshots */
+    int64_t *steps; /* of the complete snapshots, those in earlier files first */
     size_t n_steps, steps_capacity;
-    bool early; /* the first that waits is partly in the file: no commit before it is complete */
+    size_t n_earlier;    /* that are in earlier files */
+    int64_t first_index; /* of this file's first row */
+    bool early;          /* the first that waits is partly in the file: no commit before it is complete */
     bool dirty;
 };
 
 /* --- creation --- */
+
+/* Rows of this file. */
+static hsize_t own_rows(const qr_snapshots *s)
+{
+    return (hsize_t)(s->n_steps - s->n_earlier);
+}
 
 static qr_status make_datasets(qr_snapshots *s)
 {
@@ -97,7 +107,7 @@ static qr_status make_file(qr_snapshots *s, const qr_io_config *config)
 {
     qr_status status = qr_h5_create(s->store, s->path, &s->file);
     status = status != QR_OK ? status : make_datasets(s);
-    if (status == QR_OK && !qr_describe_run(s->file, config)) {
+    if (status == QR_OK && !qr_describe_run(s->file, config, config->keep_snapshots_to)) {
         status = qr_h5_error(QR_INTERNAL, s->path, "cannot be made");
     }
     return status;
@@ -112,11 +122,36 @@ static qr_status set_rows(qr_snapshots *s, size_t rows)
     return status;
 }
 
+/* The joining file of a run that goes on. What is missing or damaged is no reason to stop. */
+static qr_status join_earlier(qr_snapshots *s, const qr_io_config *config)
+{
+    qr_attempts earlier;
+    qr_status status = qr_attempts_find(config, &earlier);
+    if (status != QR_OK) {
+        return status;
+    }
+    if (earlier.n_lost > 0) {
+        qr_warning("the snapshots up to step %lld are not all there: %s; the run goes on",
+                   (long long)config->resume_step, earlier.lost);
+    }
+    status = qr_grow((void **)&s->steps, &s->steps_capacity, earlier.n_steps, sizeof(int64_t), "snapshots");
+    status = status != QR_OK ? status : qr_join_parts(config, &earlier);
+    status = status != QR_OK ? status : qr_directory_sync(config->directory);
+    (void)qr_fault("results.joined", config->directory);
+    status = status != QR_OK ? status : qr_attempts_remove_stale(config, &earlier);
+    if (status == QR_OK && earlier.n_steps > 0) {
+        memcpy(s->steps, earlier.steps, earlier.n_steps * sizeof *s->steps);
+        s->n_steps = s->n_earlier = earlier.n_steps;
+    }
+    qr_attempts_clear(&earlier);
+    return status;
+}
+
 qr_status qr_snapshots_create(const qr_io_config *config, qr_snapshots **out)
 {
     char name[QR_PART_NAME_BYTES] = QR_SNAPSHOTS_FILE;
-    if (config->n_servers > 1) {
-        qr_part_name(config->server, name);
+    if (config->n_servers > 1 || config->attempt > 0) {
+        qr_part_name(config->attempt, config->server, name);
     }
     if (config->server_count < 1) {
         return qr_error(QR_INTERNAL, "%s: a server without agents cannot store snapshots", config->directory);
@@ -132,6 +167,7 @@ qr_status qr_snapshots_create(const qr_io_config *config, qr_snapshots **out)
     s->chunk = s->width < CHUNK_AGENTS ? s->width : CHUNK_AGENTS;
     s->n_pieces = (size_t)((s->width + s->chunk - 1) / s->chunk);
     s->level = (int)config->compression;
+    s->first_index = config->resume_snapshots;
     status = qr_path_join(config->directory, name, &s->path);
     status = status != QR_OK ? status : qr_store_create(config->directory, name, &s->store);
     if (status == QR_OK) {
@@ -140,8 +176,10 @@ qr_status qr_snapshots_create(const qr_io_config *config, qr_snapshots **out)
         qr_h5_unlock();
     }
     status = status != QR_OK ? status : qr_h5_commit(s->file, s->store, s->path);
-    if (status == QR_OK && config->n_servers > 1 && config->server == 0) {
-        status = qr_join_parts(config);
+    if (status == QR_OK && config->server == 0 && config->attempt > 0) {
+        status = join_earlier(s, config);
+    } else if (status == QR_OK && config->server == 0 && config->n_servers > 1) {
+        status = qr_join_parts(config, NULL);
     }
     if (status != QR_OK) {
         destroy(s);
@@ -184,7 +222,7 @@ static qr_status pack(qr_snapshots *s, piece *p)
 /* Stores a finished chunk of the snapshot that becomes the next row, and frees it. */
 static qr_status store_piece(qr_snapshots *s, piece *p, size_t i)
 {
-    hsize_t offset[2] = {(hsize_t)s->n_steps, (hsize_t)i * (hsize_t)s->chunk};
+    hsize_t offset[2] = {own_rows(s), (hsize_t)i * (hsize_t)s->chunk};
     qr_h5_lock();
     bool done = H5Dwrite_chunk(s->votes, H5P_DEFAULT, p->skipped_filters, offset, p->packed_bytes, p->packed) >= 0;
     qr_status status = done ? QR_OK : qr_h5_write_error(s->path);
@@ -273,7 +311,7 @@ static pending *find_pending(qr_snapshots *s, const qr_job *job, qr_status *stat
 
 static bool is_next_row(const qr_snapshots *s, const pending *p)
 {
-    return p->index == (int64_t)s->n_steps;
+    return p->index == s->first_index + (int64_t)own_rows(s);
 }
 
 /* Votes first, the step last: both extents are committed together. */
@@ -281,12 +319,12 @@ static qr_status add_row(qr_snapshots *s, pending *p)
 {
     qr_status status = qr_grow((void **)&s->steps, &s->steps_capacity, s->n_steps + 1, sizeof(int64_t), "snapshots");
     if (status == QR_OK && !s->early) {
-        status = set_rows(s, s->n_steps + 1);
+        status = set_rows(s, own_rows(s) + 1);
     }
     status = status != QR_OK ? status : store_finished_pieces(s, p);
     if (status == QR_OK) {
         qr_h5_lock();
-        bool done = qr_h5_append(s->step, H5T_NATIVE_INT64, 0, (hsize_t)s->n_steps, 1, &p->step);
+        bool done = qr_h5_append(s->step, H5T_NATIVE_INT64, 0, own_rows(s), 1, &p->step);
         status = done ? QR_OK : qr_h5_write_error(s->path);
         qr_h5_unlock();
     }
@@ -306,7 +344,7 @@ static qr_status add_row(qr_snapshots *s, pending *p)
 static qr_status begin_early(qr_snapshots *s)
 {
     qr_status status = qr_snapshots_flush(s);
-    status = status != QR_OK ? status : set_rows(s, s->n_steps + 1);
+    status = status != QR_OK ? status : set_rows(s, own_rows(s) + 1);
     s->early = status == QR_OK;
     return status;
 }
@@ -315,7 +353,7 @@ qr_status qr_snapshots_add(qr_snapshots *s, const qr_job *job, const void *paylo
 {
     bool fits = job->first >= s->first && job->count >= 0 && job->count <= job->bytes &&
                 job->count <= s->width - (job->first - s->first);
-    if (!fits || job->arguments[0] < (int64_t)s->n_steps) {
+    if (!fits || job->arguments[0] < s->first_index + (int64_t)own_rows(s)) {
         return qr_error(QR_INTERNAL, "%s: votes of agents %lld + %lld of snapshot %lld do not belong here", s->path,
                         (long long)job->first, (long long)job->count, (long long)job->arguments[0]);
     }
@@ -367,7 +405,7 @@ qr_status qr_snapshots_close(qr_snapshots *s, int64_t *bytes)
     }
     qr_status status = qr_store_check(s->store);
     if (s->early) {
-        qr_status shortened = set_rows(s, s->n_steps);
+        qr_status shortened = set_rows(s, own_rows(s));
         status = status != QR_OK ? status : shortened;
     }
     qr_h5_lock();

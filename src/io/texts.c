@@ -98,6 +98,66 @@ static qr_status find(qr_texts *texts, const char *name, appended **out)
     return QR_OK;
 }
 
+/* The step that a line begins with; -1 for any other beginning. */
+static int64_t step_of_line(const char *line, size_t bytes)
+{
+    static const char head[] = "{\"step\":";
+    char number[24] = "";
+    if (bytes < sizeof head || strncmp(line, head, sizeof head - 1) != 0) {
+        return -1;
+    }
+    size_t n = bytes - (sizeof head - 1) < sizeof number - 1 ? bytes - (sizeof head - 1) : sizeof number - 1;
+    memcpy(number, line + sizeof head - 1, n);
+    char *end = NULL;
+    long long step = strtoll(number, &end, 10);
+    return end != number ? (int64_t)step : -1;
+}
+
+/* Moves the lines that stay to the front; their bytes. A line that a kill cut off is dropped. */
+static size_t keep_lines(char *text, size_t bytes, int64_t step)
+{
+    size_t kept = 0;
+    for (size_t at = 0; at < bytes;) {
+        const char *end = memchr(text + at, '\n', bytes - at);
+        if (end == NULL) {
+            break;
+        }
+        size_t n = (size_t)(end - (text + at)) + 1;
+        int64_t found = step_of_line(text + at, n);
+        if (found >= 0 && found <= step) {
+            memmove(text + kept, text + at, n);
+            kept += n;
+        }
+        at += n;
+    }
+    return kept;
+}
+
+qr_status qr_texts_keep(qr_texts *texts, const char *name, int64_t step)
+{
+    char *path = NULL;
+    char *text = NULL;
+    int file = -1;
+    int64_t bytes = 0;
+    qr_status status = qr_path_join(texts->directory, name, &path);
+    if (status != QR_OK || access(path, F_OK) != 0) {
+        free(path);
+        return status;
+    }
+    status = qr_file_open(path, &file, &bytes);
+    status = status != QR_OK ? status : qr_allocate((size_t)bytes, 1, "text files", (void **)&text);
+    status = status != QR_OK ? status : qr_file_read_at(file, path, text, (size_t)bytes, 0);
+    if (status == QR_OK) {
+        status = qr_file_replace(texts->directory, name, text, keep_lines(text, (size_t)bytes, step), true);
+    }
+    if (file >= 0) {
+        close(file);
+    }
+    free(text);
+    free(path);
+    return status;
+}
+
 static bool good_name(const qr_job *job)
 {
     return memchr(job->name, '\0', sizeof job->name) != NULL && job->name[0] != '\0' && job->name[0] != '.' &&

@@ -3,8 +3,6 @@
 #include "run/simulation.h"
 
 #include "base/log.h"
-#include "io/file.h"
-#include "io/source.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +155,7 @@ static void take_over(qr_simulation *simulation, const qr_manifest *manifest)
     qr_checkpoints *c = &simulation->checkpoints;
     simulation->restarted = true;
     simulation->step = manifest->step;
+    simulation->first_step = manifest->step;
     simulation->results.snapshots = manifest->snapshots;
     simulation->consensus.held = manifest->held;
     simulation->consensus.candidate = manifest->candidate;
@@ -289,41 +288,44 @@ cleanup:
     return status;
 }
 
-/* True when the results directory holds what an earlier attempt of this deck wrote (its used.yml says so), or that
- * attempt did not even get so far. */
+/* Whether results that are there were written by an earlier attempt of this deck, which left no checkpoint. */
 static bool results_are_ours(const qr_simulation *simulation)
 {
-    static const char name[] = "used.yml";
-    char *path = NULL;
+    const char *directory = simulation->deck->output.directory;
     char *text = NULL;
     char *list = NULL;
     qr_deck *theirs = NULL;
-    size_t n = 0;
-    bool ours = false;
-    if (qr_path_join(simulation->deck->output.directory, name, &path) != QR_OK) {
-        return false;
+    if (!qr_io_deck_of_results(directory, &text)) { /* it did not even get as far as the series */
+        return true;
     }
-    if (access(path, F_OK) != 0) {
-        ours = true;
-    } else if (qr_io_read_text(path, QR_DECK_MAX_BYTES, &text, &n) == QR_OK &&
-               qr_deck_parse(name, text, n, NULL, 0, &theirs) == QR_OK) {
-        ours = qr_deck_compare(simulation->deck, theirs, &list) == 0;
-    }
+    bool ours = text != NULL && qr_deck_parse(directory, text, strlen(text), NULL, 0, &theirs) == QR_OK &&
+                qr_deck_compare(simulation->deck, theirs, &list) == 0;
     free(list);
     qr_deck_destroy(theirs);
     free(text);
-    free(path);
     return ours;
 }
 
-qr_status qr_simulation_check_directory(const qr_simulation *simulation)
+qr_status qr_simulation_check_directory(qr_simulation *simulation)
 {
     const qr_deck *deck = simulation->deck;
-    bool overwrite = deck->output.overwrite || simulation->restarted;
-    if (!overwrite && simulation->options->restart != NULL) {
-        overwrite = results_are_ours(simulation);
+    bool overwrite = deck->output.overwrite;
+    int attempt = 0;
+    qr_status status = QR_OK;
+    if (simulation->comm->rank == 0 && simulation->restarted) {
+        status = qr_io_check_resume(deck->output.directory, simulation->checkpoints.run_id, overwrite, &attempt);
+    } else if (simulation->comm->rank == 0) {
+        overwrite = overwrite || (simulation->options->restart != NULL && results_are_ours(simulation));
+        status = qr_io_check_directory(deck->output.directory, overwrite);
     }
-    return qr_io_check_directory(deck->output.directory, overwrite);
+    int answers[2] = {attempt, overwrite ? 1 : 0};
+    status = qr_comm_agree(simulation->comm->world, status);
+    if (status == QR_OK) {
+        MPI_Bcast(answers, 2, MPI_INT, 0, simulation->comm->world);
+        simulation->attempt = answers[0];
+        simulation->replaces_results = answers[1] != 0;
+    }
+    return status;
 }
 
 /* Removes every generation in the directories, manifests first. */

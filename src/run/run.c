@@ -146,11 +146,7 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
         status = options->restart != NULL ? qr_simulation_restart(&simulation) : qr_simulation_check_tiers(&simulation);
     }
     if (status == QR_OK) {
-        qr_status directory = QR_OK;
-        if (rank == 0) {
-            directory = qr_simulation_check_directory(&simulation);
-        }
-        status = qr_comm_agree(MPI_COMM_WORLD, directory);
+        status = qr_simulation_check_directory(&simulation);
     }
     if (status == QR_OK) {
         status = qr_servers_create(&simulation);

@@ -26,6 +26,18 @@ static void find_server_starts(const qr_simulation *simulation, int64_t *starts)
     }
 }
 
+/* Of the results before a restart those up to this step stay. A run that is stopped also writes what it has at that
+ * moment; where it goes on, only what is due is to stand there, as if it had never been stopped. */
+static int64_t last_kept(const qr_simulation *simulation, qr_interval every)
+{
+    int64_t step = simulation->first_step;
+    const qr_deck *deck = simulation->deck;
+    bool goes_on =
+        step < deck->run.steps && !(simulation->consensus.decision.decided && deck->run.stop == QR_STOP_CONSENSUS);
+    bool due = every.steps == 0 || step % every.steps == 0;
+    return goes_on && !due ? step - 1 : step;
+}
+
 static qr_status create_server(qr_simulation *simulation)
 {
     int64_t *starts = NULL;
@@ -59,10 +71,14 @@ static qr_status create_server(qr_simulation *simulation)
                            .size = {spec->size[0], spec->size[1], spec->size[2]},
                            .compression = deck->output.compression,
                            .flush_every_s = deck->output.flush_every,
-                           .overwrite = deck->output.overwrite || simulation->options->restart != NULL,
-                           .resume = simulation->restarted,
-                           .resume_step = simulation->step,
+                           .overwrite = simulation->replaces_results,
+                           .run_id = simulation->checkpoints.run_id,
+                           .attempt = simulation->attempt,
+                           .resume_step = simulation->first_step,
+                           .keep_rows_to = last_kept(simulation, deck->output.series_every),
+                           .keep_snapshots_to = last_kept(simulation, deck->output.snapshot_every),
                            .resume_snapshots = simulation->results.snapshots,
+                           .series_every = deck->output.series_every.steps,
                            .checkpoint = checkpoint.enabled ? &checkpoint : NULL,
                            .transport = checkpoint.replicas > 0 ? &simulation->transport : NULL};
     if (status == QR_OK) {

@@ -98,7 +98,10 @@ typedef struct qr_simulation {
     int cores_near_device; /* that this rank was bound to; 0: it was not */
     qr_results results;
     qr_checkpoints checkpoints;
-    bool restarted; /* step, consensus and agents are those of a checkpoint */
+    bool restarted;     /* step, consensus and agents are those of a checkpoint */
+    int64_t first_step; /* that of the checkpoint; 0 */
+    int attempt;        /* of the results: 0, or io/attempts.h */
+    bool replaces_results;
     bool resumable; /* stopped by a signal, with a checkpoint of its last step */
     qr_timers timers;
     double started_s;
@@ -179,8 +182,9 @@ qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier);
 qr_status qr_simulation_restart(qr_simulation *simulation);
 /* A run that begins afresh finds no checkpoints of another one, or removes them where the deck says so. */
 qr_status qr_simulation_check_tiers(qr_simulation *simulation);
-/* The results directory: made, and free for this run's results. World rank 0 alone. */
-qr_status qr_simulation_check_directory(const qr_simulation *simulation);
+/* The results directory: made, and free for this run's results or holding those that it goes on with. Collective over
+ * the world. */
+qr_status qr_simulation_check_directory(qr_simulation *simulation);
 
 /* results.c: a compute rank hands over output. */
 const char *qr_results_precision(const qr_simulation *simulation); /* "exact" or "fast": what was computed with */

@@ -16,7 +16,7 @@ import threading
 import time
 
 QUORATE = os.environ["QUORATE"]
-PATIENCE_S = 60
+PATIENCE_S = 150  # disks that others keep busy have been seen to take a minute for one fsync
 DECK = """
 run: {seed: 5, steps: 30, stop: steps}
 agents: {count: 6000, options: 3}

@@ -210,7 +210,7 @@ qr_status qr_manifest_format(const qr_manifest *manifest, char **text)
         free(body);
         return qr_error_memory(n, "a manifest");
     }
-    memcpy(made, body, n);
+    memcpy(made, body, n + 1);
     made[n++] = '\n';
     print_hash(hash_of(made, n), digits);
     snprintf(made + n, SEAL_BYTES + 1, "%s%s\n", seal_word, digits);

@@ -161,10 +161,138 @@ static __global__ void __launch_bounds__(THREADS)
     hand_out(&part, &tally, out);
 }
 
+/* Bits i of the fields of WIDTH bits of WIDTH words become word i. */
+template <int WIDTH> static __device__ __forceinline__ void transpose_fields(uint32_t *word)
+{
+    if (WIDTH == 4) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            uint32_t other = (word[i] >> 2 ^ word[i + 2]) & 0x33333333u;
+            word[i] ^= other << 2;
+            word[i + 2] ^= other;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < WIDTH; i += 2) {
+        uint32_t other = (word[i] >> 1 ^ word[i + 1]) & 0x55555555u;
+        word[i] ^= other << 1;
+        word[i + 1] ^= other;
+    }
+}
+
+/* Those who vote for option k, a bit each: of the votes whose bits i are in plane[i]. */
+template <int PLANES> static __device__ __forceinline__ uint32_t voters_in(const uint32_t *plane, uint32_t k)
+{
+    uint32_t voters = ~0u;
+#pragma unroll
+    for (int p = 0; p < PLANES; p++) {
+        voters &= (k >> p & 1u) != 0 ? plane[p] : ~plane[p];
+    }
+    return voters;
+}
+
+/* Packed votes of WIDTH bits, 2 or 4, for up to 2^PLANES options: 16 bytes at a time, turned into planes of 32 votes.
+ * Vote number i of word j of WIDTH words that go together is bit i * WIDTH + j of their planes. */
+template <int WIDTH, int PLANES>
+static __global__ void __launch_bounds__(THREADS)
+    count_packed(const __grid_constant__ qr_part part, int64_t n_vectors, int64_t *out)
+{
+    enum { AT_ONCE = 4, TOGETHER = 4 / WIDTH, VOTES = 128 / WIDTH, MOST = 1 << PLANES };
+    __shared__ qr_block_tally tally;
+    const uint32_t n_options = part.rule.n_options;
+    const uint4 *votes = (const uint4 *)part.packed[part.control->current] + part.before / VOTES;
+    const uint32_t lane = threadIdx.x % 32u;
+    const int64_t stride = (int64_t)gridDim.x * THREADS;
+    uint32_t counts[MOST] = {};
+    uint32_t seen = 0; /* options of which the warp has met a voter */
+    qr_tally_clear(&tally, n_options);
+    for (int64_t first = (int64_t)blockIdx.x * THREADS + threadIdx.x; first - lane < n_vectors;
+         first += AT_ONCE * stride) {
+        uint4 vector[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            int64_t at = first + i * stride;
+            vector[i] = votes[at < n_vectors ? at : n_vectors - 1];
+        }
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int64_t at = first + i * stride;
+            uint32_t word[4] = {vector[i].x, vector[i].y, vector[i].z, vector[i].w};
+            uint32_t valid[TOGETHER];
+            if (at - lane >= n_vectors) {
+                break;
+            }
+#pragma unroll
+            for (int g = 0; g < TOGETHER; g++) {
+                transpose_fields<WIDTH>(word + g * WIDTH);
+                valid[g] = ~0u;
+            }
+            if ((at + 1) * VOTES > part.count) { /* the last one, or none */
+                for (int g = 0; g < TOGETHER; g++) {
+                    valid[g] = 0;
+                    for (int bit = 0; bit < 32; bit++) {
+                        int64_t vote = at * VOTES + (g * WIDTH + bit % WIDTH) * (32 / WIDTH) + bit / WIDTH;
+                        valid[g] |= vote < part.count ? 1u << bit : 0;
+                    }
+                }
+            }
+#pragma unroll
+            for (uint32_t k = 0; k < MOST; k++) {
+                if (k >= n_options) {
+                    break;
+                }
+                uint32_t voters[TOGETHER];
+                uint32_t any = 0;
+#pragma unroll
+                for (int g = 0; g < TOGETHER; g++) {
+                    voters[g] = voters_in<PLANES>(word + g * WIDTH, k) & valid[g];
+                    counts[k] += (uint32_t)__popc(voters[g]);
+                    any |= voters[g];
+                }
+                if ((seen >> k & 1u) != 0) {
+                    continue;
+                }
+                uint32_t lanes = __ballot_sync(~0u, any != 0);
+                seen |= lanes != 0 ? 1u << k : 0;
+                if (lanes == 0 || lane != (uint32_t)__ffs((int)lanes) - 1u) {
+                    continue;
+                }
+                uint32_t least = VOTES;
+                for (int j = 3; j >= 0; j--) {
+                    uint32_t here = voters[j / WIDTH] >> j % WIDTH & (WIDTH == 4 ? 0x11111111u : 0x55555555u);
+                    least = here != 0 ? j * (32 / WIDTH) + ((uint32_t)__ffs((int)here) - 1u) / WIDTH : least;
+                }
+                atomicMax(&tally.leader[k], (unsigned long long)qr_leader_pack(0, part.first + at * VOTES + least));
+            }
+        }
+    }
+#pragma unroll
+    for (uint32_t k = 0; k < MOST; k++) {
+        uint32_t sum = k < n_options ? __reduce_add_sync(~0u, counts[k]) : 0;
+        if (lane == 0 && sum != 0) {
+            atomicAdd(&tally.votes[k], sum);
+        }
+    }
+    hand_out(&part, &tally, out);
+}
+
 extern "C" void qr_launch_count(const qr_part *part, int64_t *out, cudaStream_t stream)
 {
     if (part->form != QR_FORM_PLANES && part->packing == 0) {
         count_bytes<<<blocks_for(part->count), THREADS, 0, stream>>>(*part, out);
+        return;
+    }
+    if (part->form != QR_FORM_PLANES && part->packing != 3) {
+        int64_t n_vectors = (part->count + (16 << part->packing) - 1) / (16 << part->packing);
+        int64_t blocks = blocks_for(n_vectors);
+        unsigned at_most = (unsigned)(blocks > MOST_COUNT_BLOCKS ? MOST_COUNT_BLOCKS : blocks);
+        if (part->packing == 2) {
+            count_packed<2, 2><<<at_most, THREADS, 0, stream>>>(*part, n_vectors, out);
+        } else if (part->rule.n_options <= 8) {
+            count_packed<4, 3><<<at_most, THREADS, 0, stream>>>(*part, n_vectors, out);
+        } else {
+            count_packed<4, 4><<<at_most, THREADS, 0, stream>>>(*part, n_vectors, out);
+        }
         return;
     }
     int64_t per_word = part->form == QR_FORM_PLANES ? 64 : (int64_t)8 << part->packing;

@@ -81,23 +81,30 @@ typedef struct qr_part {
     int32_t decides; /* 1: the last block of an update decides; 0: somebody sums over parts first */
 } qr_part;
 
-enum { QR_LOOP_OPTIONS = 32, QR_LOOP_BLOCKS = 160 };
+enum { QR_LOOP_OPTIONS = 32, QR_LOOP_BLOCKS = 160, QR_LOOP_TAG_SHIFT = 48 };
 
-/* What the blocks of a launch of many steps tell each other, in device memory; zeroed once. Words carry the number of
- * their step in the upper 16 bits; steps take turns in two sets. */
+/* What the blocks of a launch of many steps tell each other, in device memory; zeroed once. */
 typedef struct qr_loop_state {
-    unsigned long long votes[2][QR_LOOP_OPTIONS][QR_LOOP_BLOCKS];
-    unsigned long long first[2][QR_LOOP_OPTIONS][QR_LOOP_BLOCKS]; /* lowest agent of the block that votes so, plus 1 */
-    int64_t now[QR_DEVICE_OPTIONS];                               /* votes of all agents before the next launch */
-    uint32_t arrived; /* colours of a sweep: the top bit turns over when all blocks are there */
+    /* A block's share of a step in one word: the step's tag in the upper 16 bits, the lowest agent of the block that
+     * votes for the option in the 24 below, the votes in the lowest 24. Steps take turns in two sets. */
+    unsigned long long words[2][QR_LOOP_OPTIONS][QR_LOOP_BLOCKS];
+    int64_t now[QR_DEVICE_OPTIONS]; /* votes of all agents before the next launch */
+    uint64_t command;               /* qr_mail.command as block 0 has read it, or that there is none */
+    uint32_t arrived;               /* colours of a sweep: the top bit turns over when all blocks are there */
 } qr_loop_state;
 
-/* What such a launch leaves in host memory. */
+/* What such a launch and the host tell each other, in host memory. Every word says by itself whether it is new, for an
+ * order among them would cost more than all of them. */
 typedef struct qr_mail {
-    int64_t done;     /* steps taken */
-    uint32_t current; /* buffer that holds the votes */
-    uint32_t spare;
-    uint64_t number; /* written last: the launch's own number */
+    /* To the host: the batch's number in the upper 32 bits, the buffer that holds the votes above the lower 16, and
+     * there how many steps were taken. Rows bear the batch's tag (qr_loop_tag) in their upper 16 bits. */
+    uint64_t result;
+    uint64_t consensus; /* tag, 1 bit whether decided, 7 bits candidate + 1, 40 bits for how many steps it has held */
+    uint64_t left;      /* number of the last batch of a launch that takes no more of them */
+    uint64_t apart[13];
+    /* From the host to a launch that has handed in a batch and waits a little for the next: number of the batch in the
+     * upper 32 bits, stop_at_decision above the lower 16, there the number of steps. */
+    uint64_t command;
 } qr_mail;
 
 /* Many steps in one launch. Passed by value. */
@@ -106,13 +113,24 @@ typedef struct qr_loop_task {
     int64_t count; /* at most so many, at least 1 */
     uint32_t current;
     uint32_t stop_at_decision;
-    qr_consensus consensus; /* before the first step */
-    uint64_t number;
+    int64_t quorum; /* votes that an option needs */
+    int64_t hold;   /* as in qr_consensus; */
+    int64_t held;   /* before the first step */
+    int32_t candidate;
+    uint32_t decided;
+    uint32_t number;  /* of the batch */
+    uint32_t wait_ns; /* for another one */
     qr_loop_state *state;
     qr_mail *mail;         /* this and the rows: host memory, written when all steps are taken */
-    int64_t *row_votes;    /* [count][n_options] */
-    uint64_t *row_leaders; /* [count] */
+    uint64_t *row_votes;   /* [count][n_options], tagged */
+    uint64_t *row_leaders; /* [count], tagged */
 } qr_loop_task;
+
+/* Never 0. */
+QR_FN uint64_t qr_loop_tag(uint64_t number)
+{
+    return (number % 65535u + 1u) << QR_LOOP_TAG_SHIFT;
+}
 
 /* A stretch of votes copied inside a view, or between a view and a message. Positions in votes; `first` numbers the
  * votes of all copies of a list through. */

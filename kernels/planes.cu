@@ -1,4 +1,4 @@
-/* Bit planes: voter (degree a power of two) and majority (two options, all neighbours) on periodic lattices and rings,
+/* Bit planes: voter (degree a power of two) and majority (all neighbours) on periodic lattices and rings,
  * 64 agents a word. Lattices of two dimensions whose rows are whole words go by tiles (planes_rows.cuh), all others
  * word by word. Sweeps are in planes_sweep.cu. */
 #include "planes_launch.cuh"
@@ -95,6 +95,15 @@ static void launch_any(const qr_part *part, cudaStream_t stream)
         }
         return;
     }
+    if (part->n_planes > 1) {
+        switch (part->n_offsets) {
+        case 2: launch_words<false, 2, QR_DEVICE_MAX_PLANES>(part, stream); break;
+        case 4: launch_words<false, 4, QR_DEVICE_MAX_PLANES>(part, stream); break;
+        case 6: launch_words<false, 6, QR_DEVICE_MAX_PLANES>(part, stream); break;
+        default: launch_words<false, 8, QR_DEVICE_MAX_PLANES>(part, stream); break;
+        }
+        return;
+    }
     switch (part->n_offsets) {
     case 2: launch_words<false, 2, 1>(part, stream); break;
     case 4: launch_words<false, 4, 1>(part, stream); break;
@@ -148,14 +157,14 @@ template <bool VOTER, int PLANES, int WORDS> static void launch_rows_by_shape(co
     }
 }
 
-/* Voters with several planes, two words a lane. */
-static void launch_voter_rows(const qr_part *part, cudaStream_t stream)
+/* Any number of planes, two words a lane. */
+template <bool VOTER> static void launch_rows_of_planes(const qr_part *part, cudaStream_t stream)
 {
     switch (part->n_planes) {
-    case 1: launch_rows_by_shape<true, 1, 2>(part, stream); break;
-    case 2: launch_rows_by_shape<true, 2, 2>(part, stream); break;
-    case 3: launch_rows_by_shape<true, 3, 2>(part, stream); break;
-    default: launch_rows_by_shape<true, 4, 2>(part, stream); break;
+    case 1: launch_rows_by_shape<VOTER, 1, 2>(part, stream); break;
+    case 2: launch_rows_by_shape<VOTER, 2, 2>(part, stream); break;
+    case 3: launch_rows_by_shape<VOTER, 3, 2>(part, stream); break;
+    default: launch_rows_by_shape<VOTER, 4, 2>(part, stream); break;
     }
 }
 
@@ -184,9 +193,9 @@ extern "C" void qr_launch_planes(const qr_part *part, cudaStream_t stream)
     switch (words_of_a_lane(part)) {
     case 2:
         if (voter) {
-            launch_voter_rows(part, stream);
+            launch_rows_of_planes<true>(part, stream);
         } else {
-            launch_rows_by_shape<false, 1, 2>(part, stream);
+            launch_rows_of_planes<false>(part, stream);
         }
         break;
     case 1:

@@ -26,7 +26,7 @@ static constexpr __host__ __device__ int qr_rows_in_flight(bool voter, bool squa
 
 static constexpr __host__ __device__ int qr_blocks_wanted(bool voter, bool square, int planes)
 {
-    return planes == 4 && square ? 1 : voter || square ? 2 : 3;
+    return square && planes > (voter ? 3 : 1) ? 1 : voter || square || planes > 1 ? 2 : 3;
 }
 
 /* What a lane holds of a row. */
@@ -142,13 +142,20 @@ static __device__ __forceinline__ void qr_advance_row(const qr_part *part, const
         if (VOTER) {
             qr_draw_choice(keys, (uint64_t)(part->first / QR_DEVICE_GROUP + at + w), buffers->step, N_CHOICE, choice);
         }
+        uint64_t neighbour[PLANES * DEGREE];
 #pragma unroll
         for (int p = 0; p < PLANES; p++) {
-            uint64_t neighbour[DEGREE];
-            qr_see_row<SQUARE, WORDS>(&north[p], &middle[p], &south[p], w, neighbour);
+            uint64_t *near = neighbour + p * DEGREE;
+            qr_see_row<SQUARE, WORDS>(&north[p], &middle[p], &south[p], w, near);
             own[p] = middle[p].word[w];
-            votes[w * PLANES + p] =
-                VOTER ? qr_voter_word(neighbour, choice, N_CHOICE) : qr_majority_word(neighbour, DEGREE, own[p]);
+            if (VOTER) {
+                votes[w * PLANES + p] = qr_voter_word(near, choice, N_CHOICE);
+            } else if (PLANES == 1) {
+                votes[w * PLANES + p] = qr_majority_word(near, DEGREE, own[p]);
+            }
+        }
+        if (!VOTER && PLANES > 1) {
+            qr_majority_options_word(neighbour, DEGREE, own, PLANES, part->rule.n_options, votes + w * PLANES);
         }
         if (!PLAIN) {
             qr_keep_and_disturb<PLANES>(part, (at + w) * QR_DEVICE_GROUP, inside ? ~(uint64_t)0 : 0, buffers->step, own,

@@ -292,47 +292,62 @@ static __device__ __forceinline__ void qr_open_buffers(const qr_part *part, qr_p
     qr_set_buffers(part, part->control->current, part->control->step + 1, buffers);
 }
 
-/* The votes after the step of the 64 agents from own agent `index` on, the first of which stands at (x, y). votes:
- * [PLANES]. Of PLANES planes, part->n_planes are there. PLAIN: everybody follows the rule in every step. */
-template <bool VOTER, int DEGREE, int PLANES, bool PLAIN>
-static __device__ __forceinline__ void qr_next_word(const qr_part *part, const qr_plane_keys *keys,
-                                                    const qr_plane_buffers *buffers, int64_t index, uint64_t valid,
-                                                    int64_t x, int64_t y, uint64_t *votes)
+/* How many planes choose among DEGREE neighbours. */
+static constexpr __host__ __device__ uint32_t qr_choice_planes(int degree)
 {
-    constexpr uint32_t N_CHOICE = DEGREE >= 16 ? 4 : DEGREE >= 8 ? 3 : DEGREE >= 4 ? 2 : 1;
+    return degree >= 16 ? 4 : degree >= 8 ? 3 : degree >= 4 ? 2 : 1;
+}
+
+/* The votes after the step of the 64 agents from own agent `index` on. borders: read where somebody is at_border;
+ * choice: voters only; votes: [PLANES]. Of PLANES planes, part->n_planes are there. PLAIN: everybody follows the rule
+ * in every step. */
+template <bool VOTER, int DEGREE, int PLANES, bool PLAIN>
+static __device__ __forceinline__ void qr_next_word(const qr_part *part, const qr_plane_buffers *buffers, int64_t index,
+                                                    uint64_t valid, bool at_border, const qr_word_borders *borders,
+                                                    const uint64_t *choice, uint64_t *votes)
+{
     const qr_rule *rule = &part->rule;
     const int64_t position = part->before + index;
-    uint64_t choice[4];
     uint64_t own[PLANES];
-    qr_word_borders borders;
-    const bool at_border = qr_find_borders(&part->lattice, x, y, &borders);
-    if (VOTER) {
-        qr_draw_choice(keys, (uint64_t)(part->first + index) / QR_DEVICE_GROUP, buffers->step, N_CHOICE, choice);
-    }
+    uint64_t neighbour[PLANES * DEGREE] = {};
 #pragma unroll
     for (int p = 0; p < PLANES; p++) {
         own[p] = 0;
         votes[p] = 0;
         if (PLANES == 1 || p < part->n_planes) {
-            uint64_t neighbour[DEGREE];
+            uint64_t *near = neighbour + p * DEGREE;
             own[p] = QR_READ_WORD(buffers->current[p] + position / 64);
-            qr_see_neighbours<DEGREE>(part, buffers->current[p], position, at_border, &borders, neighbour);
-            votes[p] = VOTER ? qr_voter_word(neighbour, choice, N_CHOICE) : qr_majority_word(neighbour, DEGREE, own[p]);
+            qr_see_neighbours<DEGREE>(part, buffers->current[p], position, at_border, borders, near);
+            if (VOTER) {
+                votes[p] = qr_voter_word(near, choice, qr_choice_planes(DEGREE));
+            } else if (PLANES == 1) {
+                votes[p] = qr_majority_word(near, DEGREE, own[p]);
+            }
         }
+    }
+    if (!VOTER && PLANES > 1) {
+        qr_majority_options_word(neighbour, DEGREE, own, PLANES, rule->n_options, votes);
     }
     if (!PLAIN && (rule->activation >> 32 == 0 || rule->noise != 0 || part->frozen != 0)) {
         qr_keep_and_disturb<PLANES>(part, index, valid, buffers->step, own, votes);
     }
 }
 
-/* The same, stored. */
+/* The same, stored. The first agent stands at (x, y). */
 template <bool VOTER, int DEGREE, int PLANES, bool PLAIN>
 static __device__ __forceinline__ void qr_update_word(const qr_part *part, const qr_plane_keys *keys,
                                                       const qr_plane_buffers *buffers, int64_t index, uint64_t valid,
                                                       int64_t x, int64_t y, uint64_t *votes)
 {
     const int64_t position = part->before + index;
-    qr_next_word<VOTER, DEGREE, PLANES, PLAIN>(part, keys, buffers, index, valid, x, y, votes);
+    uint64_t choice[4];
+    qr_word_borders borders;
+    const bool at_border = qr_find_borders(&part->lattice, x, y, &borders);
+    if (VOTER) {
+        qr_draw_choice(keys, (uint64_t)(part->first + index) / QR_DEVICE_GROUP, buffers->step, qr_choice_planes(DEGREE),
+                       choice);
+    }
+    qr_next_word<VOTER, DEGREE, PLANES, PLAIN>(part, buffers, index, valid, at_border, &borders, choice, votes);
 #pragma unroll
     for (int p = 0; p < PLANES; p++) {
         if (PLANES == 1 || p < part->n_planes) {

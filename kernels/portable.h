@@ -28,6 +28,13 @@ typedef unsigned long uint64_t;
 #define QR_FN static inline __attribute__((always_inline))
 #endif
 
+/* Before a loop that is to be written out. Host compilers choose for themselves. */
+#ifdef __CUDA_ARCH__
+#define QR_UNROLL _Pragma("unroll")
+#else
+#define QR_UNROLL
+#endif
+
 /* a * b + c, rounded once. Without FMA instructions the host calls the C library: right, but slow. */
 QR_FN float qr_fmaf(float a, float b, float c)
 {

@@ -1,197 +1,12 @@
-/* Many steps in one launch, for crowds that fit on the device all at once. All blocks stay. After a step each block
- * publishes its count of each option in a word of its own that also carries the number of the step, and reads all
- * blocks' words until they are of this step: that is barrier and sum in one, without atomics. Every block then decides
- * for itself. A block comes to the next step but one only when all others have published the next, that is, have read
- * this one's words: two sets of words in turns are enough. */
-#define QR_READ_WORD(address) __ldcg(address) /* votes change while the kernel runs */
+/* Many steps in one launch, for crowds that fit on the device all at once. All blocks stay; resident.cuh says how they
+ * agree after each step. While their words travel, threads draw the random numbers of the next step. */
+#define QR_READ_WORD(address) (*(address)) /* votes change while the kernel runs */
 
-#include "packed_step.cuh"
 #include "planes_word.cuh"
+#include "resident.cuh"
 #include "votes.cuh"
 
-enum {
-    THREADS = QR_PACKED_THREADS,
-    TAG_SHIFT = 48,
-    LOADS = 5, /* words a lane reads at once: up to 160 blocks */
-    WORDS_PER_THREAD = 1,
-    AGENTS_PER_THREAD = 4,
-    MOST_LOOKS = 1 << 26 /* at words that never come: seconds */
-};
-
-/* What a block knows after a step. */
-typedef struct step_result {
-    int64_t votes[QR_DEVICE_OPTIONS]; /* of all agents */
-    uint32_t first[QR_LOOP_OPTIONS];  /* lowest agent that votes for the option, ~0 for none; block 0 only */
-} step_result;
-
-/* A word that other blocks write to. */
-static __device__ __forceinline__ unsigned long long look_at(const unsigned long long *word)
-{
-    unsigned long long value;
-    asm volatile("ld.relaxed.gpu.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
-    return value;
-}
-
-/* Orders what a thread, and those it has met, read and wrote before it with what comes behind, for all blocks.
- * __threadfence is a sequentially consistent one, which costs much more. */
-static __device__ __forceinline__ void order(void)
-{
-    asm volatile("fence.acq_rel.gpu;" ::: "memory");
-}
-
-/* A word with a step's tag: its lower bits. */
-static __device__ __forceinline__ unsigned long long tag_of(int64_t step)
-{
-    return (unsigned long long)(step % 65535 + 1) << TAG_SHIFT;
-}
-
-static __device__ __forceinline__ void publish_word(unsigned long long *word, unsigned long long value)
-{
-    asm volatile("st.relaxed.gpu.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
-}
-
-/* The votes and first voter of option threadIdx.x in this block, for all to read. Thread k < n_options brings them. */
-static __device__ __forceinline__ void publish(qr_loop_state *loop, int64_t step, uint32_t votes, uint64_t leader)
-{
-    const uint32_t k = threadIdx.x;
-    const unsigned long long tag = tag_of(step);
-    uint64_t voter = leader != 0 ? (uint64_t)qr_leader_agent(leader) + 1 : 0;
-    publish_word(&loop->first[step % 2][k][blockIdx.x], tag | voter);
-    publish_word(&loop->votes[step % 2][k][blockIdx.x], tag | votes);
-}
-
-/* All blocks' words of one option, by one warp: the sum of their lower bits, or the least above 0 of them less 1. */
-static __device__ __forceinline__ uint32_t read_words(const unsigned long long *words, int64_t step, bool least)
-{
-    const unsigned long long tag = tag_of(step) >> TAG_SHIFT;
-    uint32_t result = least ? ~0u : 0u;
-    bool ready = false;
-    for (uint32_t looks = 0; !ready; looks++) {
-        unsigned long long word[LOADS];
-        if (looks == MOST_LOOKS) {
-            __trap();
-        }
-        result = least ? ~0u : 0u;
-        ready = true;
-#pragma unroll
-        for (uint32_t i = 0; i < LOADS; i++) {
-            uint32_t block = threadIdx.x % 32u + 32u * i;
-            word[i] = block < gridDim.x ? look_at(&words[block]) : tag << TAG_SHIFT;
-        }
-#pragma unroll
-        for (uint32_t i = 0; i < LOADS; i++) {
-            uint32_t low = (uint32_t)word[i];
-            ready = ready && word[i] >> TAG_SHIFT == tag;
-            result = !least ? result + low : low != 0 && low - 1u < result ? low - 1u : result;
-        }
-        ready = __all_sync(~0u, ready);
-    }
-    return least ? __reduce_min_sync(~0u, result) : __reduce_add_sync(~0u, result);
-}
-
-/* The sums over all blocks into `result`, and from there the decision; the same in every thread of every block. Returns
- * whether this was the last step. All threads. votes, leader: of this block, in thread k < n_options. */
-static __device__ __forceinline__ bool conclude(const qr_part *part, const qr_loop_task *task, int64_t step,
-                                                uint32_t votes, uint64_t leader, bool others_look, step_result *result,
-                                                qr_consensus *consensus)
-{
-    const uint32_t n_options = part->rule.n_options;
-    const uint32_t k = threadIdx.x;
-    if (gridDim.x == 1) {
-        if (k < n_options) {
-            result->votes[k] = votes;
-            result->first[k] = leader != 0 ? (uint32_t)qr_leader_agent(leader) : ~0u;
-        }
-    } else {
-        if (k < n_options) {
-            if (others_look) {
-                order(); /* for the whole block: it has just met */
-            }
-            publish(task->state, step, votes, leader);
-        }
-        for (uint32_t option = k / 32u; option < n_options; option += THREADS / 32) {
-            uint32_t sum = read_words(task->state->votes[step % 2][option], step, false);
-            uint32_t first = blockIdx.x == 0 ? read_words(task->state->first[step % 2][option], step, true) : 0;
-            result->votes[option] = sum;
-            if (blockIdx.x == 0) {
-                result->first[option] = first;
-            }
-        }
-        if (others_look) {
-            order();
-        }
-    }
-    __syncthreads();
-    int64_t most = -1;
-    uint32_t best = 0;
-    for (uint32_t option = 0; option < n_options; option++) {
-        if (result->votes[option] > most) {
-            most = result->votes[option];
-            best = option;
-        }
-    }
-    qr_consensus_take(consensus, step, best, most, 0);
-    if (blockIdx.x == 0) {
-        int64_t row = step - task->first;
-        if (k < n_options) {
-            part->row_votes[row * n_options + k] = result->votes[k];
-        }
-        if (k == 0) {
-            part->row_leaders[row] = qr_leader_pack(0, result->first[best]);
-        }
-    }
-    return (task->stop_at_decision != 0 && consensus->decision.decided != 0) || step + 1 == task->first + task->count;
-}
-
-/* All blocks, between the colours of a sweep. */
-static __device__ void meet(qr_loop_state *loop)
-{
-    order();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        uint32_t mine = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1u) : 1u;
-        uint32_t before = atomicAdd(&loop->arrived, mine);
-        for (uint32_t looks = 0; ((before ^ *(volatile uint32_t *)&loop->arrived) & 0x80000000u) == 0; looks++) {
-            if (looks == MOST_LOOKS) {
-                __trap();
-            }
-        }
-        order();
-    }
-    __syncthreads();
-}
-
-/* The last act of block 0: device and host know where the run stands. Rows go to the host only now, for a fence would
- * wait for each of them. */
-static __device__ void finish(const qr_part *part, const qr_loop_task *task, int64_t step, uint32_t current)
-{
-    const int64_t n_options = part->rule.n_options;
-    const int64_t done = step - task->first + 1;
-    if (blockIdx.x != 0) {
-        return;
-    }
-    __syncthreads();
-    for (int64_t i = threadIdx.x; i < done * n_options; i += blockDim.x) {
-        task->row_votes[i] = part->row_votes[i];
-    }
-    for (int64_t i = threadIdx.x; i < done; i += blockDim.x) {
-        task->row_leaders[i] = part->row_leaders[i];
-    }
-    for (int64_t k = threadIdx.x; k < n_options; k += blockDim.x) {
-        task->state->now[k] = part->row_votes[(done - 1) * n_options + k];
-    }
-    __threadfence_system();
-    __syncthreads();
-    if (threadIdx.x != 0) {
-        return;
-    }
-    part->control->current = current;
-    part->control->step = step;
-    task->mail->done = done;
-    task->mail->current = current;
-    __threadfence_system();
-    *(volatile uint64_t *)&task->mail->number = task->number;
-}
+enum { WORDS_PER_THREAD = 1, AGENTS_PER_THREAD = 4 };
 
 /* True for an agent that is seen elsewhere in the view, too. */
 static __device__ __forceinline__ bool has_mirror(const qr_part *part, int64_t position)
@@ -210,62 +25,95 @@ static __device__ __forceinline__ void put_mirrors(const qr_part *part, uint32_t
     }
 }
 
-/* One step, or one colour, of a worker's share of packed votes. kept: the vote of the thread's agent after the step
- * before, ~0 where that is not known. */
+/* What a thread keeps between steps of packed votes, where it has one agent alone. */
+typedef struct packed_agent {
+    uint32_t vote;   /* after the step before; ~0: not known */
+    uint32_t random; /* voters in a complete network: which of the others to follow in the step to come */
+} packed_agent;
+
+/* Draws ahead what the rule asks for whatever the votes are. */
 template <int KIND>
-static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packed_shared *shared, const int64_t *before,
-                                                   int64_t step, int colour, int last_colour, uint32_t current,
-                                                   uint32_t *kept)
+static __device__ __forceinline__ void draw_ahead(const qr_part *part, int64_t step, packed_agent *agent)
 {
-    const uint32_t target = part->sweeps ? current : current ^ 1u;
-    const uint8_t *votes = part->packed[current];
-    const int64_t n_groups = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
-    const int64_t stride = (int64_t)gridDim.x * QR_PACKED_MIN_GROUPS;
-    for (int64_t group = (int64_t)blockIdx.x * QR_PACKED_MIN_GROUPS; group < n_groups; group += stride) {
-        int64_t here = n_groups - group < QR_PACKED_MIN_GROUPS ? n_groups - group : QR_PACKED_MIN_GROUPS;
-        qr_draw_planes(part, group, here, step, &shared->planes);
-        __syncthreads();
-        int64_t i = threadIdx.x;
-        if (i < here * QR_DEVICE_GROUP) {
-            int64_t index = group * QR_DEVICE_GROUP + i;
-            int64_t position = part->before + index;
-            bool mine = index < part->count;
-            uint32_t vote = *kept != ~0u ? *kept : mine ? qr_packed_vote(votes, part->packing, position) : 0;
-            bool moves = mine && (shared->planes.active[i / QR_DEVICE_GROUP] >> (i % QR_DEVICE_GROUP) & 1u) != 0;
-            if (moves &&
-                (KIND != QR_KIND_POTTS || qr_has_turn(part, index, colour))) {
-                vote = qr_next_vote<KIND>(part, shared, before, votes, index, vote, i / QR_DEVICE_GROUP,
-                                          (uint32_t)(i % QR_DEVICE_GROUP), step);
-            }
-            if (__all_sync(~0u, mine)) {
-                qr_store_votes(part->packed[target], part->packing, position - threadIdx.x % 32u, vote);
-            } else if (mine) {
-                qr_put_vote(part, target, position, vote);
-            }
-            if (mine && has_mirror(part, position)) {
-                put_mirrors(part, target, position, vote);
-            }
-            *kept = n_groups <= stride ? vote : ~0u;
-            if (last_colour) {
-                qr_tally_warp(&shared->tally, part->rule.n_options, vote, __ballot_sync(~0u, mine),
-                              part->first + index - threadIdx.x % 32u);
-            }
-        }
-        __syncthreads();
+    if (KIND == QR_KIND_VOTER && part->complete) {
+        const uint64_t self = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
+        qr_draws draws;
+        qr_draws_begin(&draws, part->rule.seed, self, (uint64_t)step, QR_STREAM_RULE);
+        agent->random = (uint32_t)qr_bounded64(qr_draws_next64(&draws), (uint64_t)(part->rule.n_agents - 1));
+        asm volatile("" : "+r"(agent->random)); /* now, not when it is needed */
     }
 }
 
-/* What the warps of a block have counted of option threadIdx.x, cleared for the next step. */
-static __device__ __forceinline__ void take_tally(qr_block_tally *tally, uint32_t n_options, uint32_t *votes,
-                                                  uint64_t *leader)
+/* qr_view_sample by number among the others in a complete network. */
+static __device__ __forceinline__ uint32_t follow(const int64_t *votes, uint32_t n_options, uint32_t own,
+                                                  uint32_t number)
 {
-    *votes = 0;
-    *leader = 0;
-    for (uint32_t at = threadIdx.x; threadIdx.x < n_options && at < QR_DEVICE_OPTIONS; at += QR_TALLY_WARP_OPTIONS) {
-        *votes += tally->votes[at];
-        *leader = tally->leader[at] > *leader ? tally->leader[at] : *leader;
-        tally->votes[at] = 0;
-        tally->leader[at] = 0;
+    uint32_t option = 0;
+    uint32_t sum = 0;
+#pragma unroll 4
+    for (uint32_t k = 0; k + 1u < n_options; k++) {
+        sum += (uint32_t)votes[k];
+        option += number + (own <= k ? 1u : 0u) >= sum ? 1u : 0u;
+    }
+    return option;
+}
+
+/* One step, or one colour, of a block's share of packed votes. calm: no agent rests, is a zealot or makes mistakes, and
+ * shared->planes say so. */
+template <int KIND>
+static __device__ __forceinline__ void step_packed(const qr_part *part, qr_packed_shared *shared, const int64_t *before,
+                                                   const progress *at, int colour, bool last_colour, bool calm,
+                                                   packed_agent *agent, warp_count *count)
+{
+    const uint32_t n_options = part->rule.n_options;
+    const uint32_t target = part->sweeps ? at->current : at->current ^ 1u;
+    const uint8_t *votes = part->packed[at->current];
+    const int64_t n_groups = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
+    const int64_t stride = (int64_t)gridDim.x * QR_PACKED_MIN_GROUPS;
+    const bool alone = n_groups <= stride; /* the thread's agent */
+    for (int64_t group = (int64_t)blockIdx.x * QR_PACKED_MIN_GROUPS; group < n_groups; group += stride) {
+        const int64_t here = n_groups - group < QR_PACKED_MIN_GROUPS ? n_groups - group : QR_PACKED_MIN_GROUPS;
+        if (!calm) {
+            qr_draw_planes(part, group, here, at->step, &shared->planes);
+            __syncthreads();
+        }
+        const int64_t i = threadIdx.x;
+        if (i < here * QR_DEVICE_GROUP) {
+            const int64_t index = group * QR_DEVICE_GROUP + i;
+            const int64_t position = part->before + index;
+            const uint32_t bit = (uint32_t)(i % QR_DEVICE_GROUP);
+            const bool mine = index < part->count;
+            const bool moves = mine && (shared->planes.active[i / QR_DEVICE_GROUP] >> bit & 1u) != 0;
+            uint32_t vote = alone && agent->vote != ~0u ? agent->vote
+                            : mine                      ? qr_packed_vote(votes, part->packing, position)
+                                                        : 0;
+            if (KIND == QR_KIND_VOTER && part->complete && alone && part->rule.n_agents > 1 &&
+                part->rule.choice_planes == 0) {
+                const bool noisy = (shared->planes.noisy[i / QR_DEVICE_GROUP] >> bit & 1u) != 0;
+                uint32_t other = follow(before, n_options, vote, agent->random);
+                other = noisy && moves ? qr_noise_option(&part->rule, part->first + index, at->step) : other;
+                vote = moves ? other : vote;
+            } else if (moves && (KIND != QR_KIND_POTTS || qr_has_turn(part, index, colour))) {
+                vote = qr_next_vote<KIND>(part, shared, before, votes, index, vote, i / QR_DEVICE_GROUP, bit, at->step);
+            }
+            agent->vote = vote;
+            if (!alone || !part->complete) { /* who reads only the tally is told at the end */
+                if (__all_sync(~0u, mine)) {
+                    qr_store_votes(part->packed[target], part->packing, position - threadIdx.x % 32u, vote);
+                } else if (mine) {
+                    qr_put_vote(part, target, position, vote);
+                }
+                if (mine && has_mirror(part, position)) {
+                    put_mirrors(part, target, position, vote);
+                }
+            }
+            if (last_colour) {
+                count_votes(count, n_options, vote, mine, index - threadIdx.x % 32u);
+            }
+        }
+        if (!calm) {
+            __syncthreads();
+        }
     }
 }
 
@@ -274,34 +122,55 @@ static __global__ void __launch_bounds__(THREADS)
     loop_packed(const __grid_constant__ qr_part part, const __grid_constant__ qr_loop_task task)
 {
     __shared__ qr_packed_shared shared;
-    __shared__ step_result result;
+    __shared__ block_memory memory;
     const uint32_t n_options = part.rule.n_options;
+    const uint32_t lane = threadIdx.x % 32u;
     const int n_colours = KIND == QR_KIND_POTTS ? part.lattice.n_colours : 1;
-    uint32_t kept = ~0u;
-    uint32_t current = task.current;
-    int64_t step = task.first;
-    qr_consensus consensus = task.consensus;
+    const bool calm =
+        part.rule.activation >> 32 != 0 && part.rule.noise == 0 && part.frozen == 0 && part.rule.choice_planes == 0;
+    const int64_t self = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    packed_agent agent = {~0u, 0};
+    progress at = begin_progress(&task);
     if (threadIdx.x < n_options) {
-        result.votes[threadIdx.x] = task.state->now[threadIdx.x];
+        memory.votes[threadIdx.x] = task.state->now[threadIdx.x];
     }
-    qr_tally_clear(&shared.tally, n_options);
-    for (;; step++) {
-        uint32_t votes;
-        uint64_t leader;
+    if (threadIdx.x < QR_PACKED_MIN_GROUPS) {
+        shared.planes.active[threadIdx.x] = ~(uint64_t)0;
+        shared.planes.noisy[threadIdx.x] = 0;
+    }
+    draw_ahead<KIND>(&part, at.step, &agent);
+    __syncthreads();
+    for (;; at.step++) {
+        warp_count count = {0, NOBODY};
         for (int colour = 0; colour < n_colours; colour++) {
-            step_packed<KIND>(&part, &shared, result.votes, step, colour, colour + 1 == n_colours, current, &kept);
+            step_packed<KIND>(&part, &shared, memory.votes, &at, colour, colour + 1 == n_colours, calm, &agent, &count);
             if (colour + 1 < n_colours) {
                 meet(task.state);
             }
         }
+        if (lane < n_options) {
+            memory.warp[threadIdx.x / 32u][lane] = count;
+        }
         __syncthreads();
-        take_tally(&shared.tally, n_options, &votes, &leader);
-        current ^= part.sweeps ? 0u : 1u;
-        if (conclude(&part, &task, step, votes, leader, !part.complete, &result, &consensus)) {
+        publish(&task, &memory, at.step, n_options, !part.complete);
+        draw_ahead<KIND>(&part, at.step + 1, &agent);
+        at.current ^= part.sweeps ? 0u : 1u;
+        if (!conclude(&part, &task, &memory, !part.complete, &at)) {
+            continue;
+        }
+        finish(&part, &task, &memory, &at);
+        if (part.complete && part.count <= (int64_t)gridDim.x * THREADS) {
+            const bool mine = self < part.count;
+            if (__all_sync(~0u, mine)) {
+                qr_store_votes(part.packed[at.current], part.packing, part.before + self - lane, agent.vote);
+            } else if (mine) {
+                qr_put_vote(&part, at.current, part.before + self, agent.vote);
+            }
+        }
+        if (!wait_for_batch(&task, &memory, &at)) {
             break;
         }
     }
-    finish(&part, &task, step, current);
 }
 
 /* A word of own agents and its images. */
@@ -348,35 +217,62 @@ static __device__ __forceinline__ void store_words(const qr_part *part, const qr
     }
 }
 
-template <bool VOTER, int DEGREE, int PLANES>
-static __device__ __forceinline__ void step_planes(const qr_part *part, const qr_plane_keys *keys,
-                                                   const qr_plane_buffers *buffers, qr_block_tally *block)
+/* What a thread of the kernel on planes knows of its word once and for all. */
+typedef struct own_word {
+    int64_t index;  /* of the first agent */
+    uint64_t valid; /* bits of agents */
+    qr_word_borders borders;
+    bool at_border;
+} own_word;
+
+static __device__ __forceinline__ own_word find_word(const qr_part *part)
 {
-    const uint32_t n_options = part->rule.n_options;
-    const int64_t n_words = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
-    const int64_t stride = (int64_t)gridDim.x * THREADS;
-    qr_plane_tally tally = {};
-    uint32_t seen = 0;
-    for (int64_t word = (int64_t)blockIdx.x * THREADS + threadIdx.x; word - threadIdx.x % 32u < n_words;
-         word += stride) {
-        const int64_t index = word * QR_DEVICE_GROUP;
-        uint64_t votes[PLANES] = {};
-        uint64_t valid = 0;
-        if (word < n_words) {
-            int64_t x = 0;
-            int64_t y = 0;
-            if (part->lattice.dims > 1) {
-                (void)qr_divide(qr_divide(part->first + index, part->lattice.size[0], &x), part->lattice.size[1], &y);
-            }
-            valid = qr_bit_range(0, part->count - index);
-            qr_next_word<VOTER, DEGREE, PLANES, false>(part, keys, buffers, index, valid, x, y, votes);
-            store_words<PLANES>(part, buffers, index, valid, votes);
-            qr_count_word<PLANES>(votes, valid, n_options, &tally);
-        }
-        __syncwarp();
-        qr_note_leaders<PLANES, 1>(votes, &valid, part->first + index, n_options, &seen, block);
+    own_word word;
+    int64_t x = 0;
+    int64_t y = 0;
+    word.index = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * QR_DEVICE_GROUP;
+    word.valid = word.index < part->count ? qr_bit_range(0, part->count - word.index) : 0;
+    if (part->lattice.dims > 1) {
+        (void)qr_divide(qr_divide(part->first + word.index, part->lattice.size[0], &x), part->lattice.size[1], &y);
     }
-    qr_add_up<PLANES>(&tally, n_options, block);
+    word.borders.x_first = word.borders.x_last = word.borders.y_first = word.borders.y_last = 0;
+    word.at_border = qr_find_borders(&part->lattice, x, y, &word.borders);
+    return word;
+}
+
+/* The choice planes of a step to come. */
+template <bool VOTER, int DEGREE>
+static __device__ __forceinline__ void choose_ahead(const qr_part *part, const qr_plane_keys *keys,
+                                                    const own_word *word, int64_t step, uint64_t *choice)
+{
+    if (VOTER) {
+        qr_draw_choice(keys, (uint64_t)(part->first + word->index) / QR_DEVICE_GROUP, step, qr_choice_planes(DEGREE),
+                       choice);
+#pragma unroll
+        for (uint32_t b = 0; b < qr_choice_planes(DEGREE); b++) {
+            asm volatile("" : "+l"(choice[b])); /* now, not when they are needed */
+        }
+    }
+}
+
+/* A warp's words into its counts. */
+template <int PLANES>
+static __device__ __forceinline__ void count_planes(const uint64_t *votes, const own_word *word, uint32_t n_options,
+                                                    warp_count *count)
+{
+    const uint32_t lane = threadIdx.x % 32u;
+#pragma unroll
+    for (uint32_t k = 0; k < 1u << PLANES; k++) {
+        if (PLANES > 1 && k >= n_options) {
+            break;
+        }
+        const uint64_t voters = qr_voters<PLANES>(votes, k) & word->valid;
+        const uint32_t first = (uint32_t)word->index + qr_count_trailing_zeros64(voters);
+        const uint32_t sum = __reduce_add_sync(~0u, qr_popcount64(voters));
+        const uint32_t least = __reduce_min_sync(~0u, voters != 0 ? first : (uint32_t)NOBODY);
+        count->votes = lane == k ? sum : count->votes;
+        count->first = lane == k ? least : count->first;
+    }
 }
 
 template <bool VOTER, int DEGREE, int PLANES>
@@ -384,27 +280,40 @@ static __global__ void __launch_bounds__(THREADS)
     loop_planes(const __grid_constant__ qr_part part, const __grid_constant__ qr_loop_task task,
                 const __grid_constant__ qr_plane_keys keys)
 {
-    __shared__ qr_block_tally block;
-    __shared__ step_result result;
+    __shared__ block_memory memory;
     const uint32_t n_options = part.rule.n_options;
-    uint32_t current = task.current;
-    int64_t step = task.first;
-    qr_consensus consensus = task.consensus;
-    qr_tally_clear(&block, n_options);
-    for (;; step++) {
+    const uint32_t lane = threadIdx.x % 32u;
+    const own_word word = find_word(&part);
+    uint64_t choice[4];
+    progress at = begin_progress(&task);
+    choose_ahead<VOTER, DEGREE>(&part, &keys, &word, at.step, choice);
+    for (;; at.step++) {
         qr_plane_buffers buffers;
-        uint32_t votes;
-        uint64_t leader;
-        qr_set_buffers(&part, current, step, &buffers);
-        step_planes<VOTER, DEGREE, PLANES>(&part, &keys, &buffers, &block);
+        uint64_t votes[PLANES] = {};
+        warp_count count = {0, NOBODY};
+        qr_set_buffers(&part, at.current, at.step, &buffers);
+        if (word.valid != 0) {
+            qr_next_word<VOTER, DEGREE, PLANES, false>(&part, &buffers, word.index, word.valid, word.at_border,
+                                                       &word.borders, choice, votes);
+            store_words<PLANES>(&part, &buffers, word.index, word.valid, votes);
+        }
+        __syncwarp();
+        count_planes<PLANES>(votes, &word, n_options, &count);
+        if (lane < n_options) {
+            memory.warp[threadIdx.x / 32u][lane] = count;
+        }
         __syncthreads();
-        take_tally(&block, n_options, &votes, &leader);
-        current ^= 1u;
-        if (conclude(&part, &task, step, votes, leader, true, &result, &consensus)) {
+        publish(&task, &memory, at.step, n_options, true);
+        choose_ahead<VOTER, DEGREE>(&part, &keys, &word, at.step + 1, choice);
+        at.current ^= 1u;
+        if (!conclude(&part, &task, &memory, true, &at)) {
+            continue;
+        }
+        finish(&part, &task, &memory, &at);
+        if (!wait_for_batch(&task, &memory, &at)) {
             break;
         }
     }
-    finish(&part, &task, step, current);
 }
 
 typedef void (*packed_kernel)(qr_part, qr_loop_task);
@@ -428,11 +337,18 @@ static planes_kernel find_planes(const qr_part *part)
     if (!voter && part->kind != QR_KIND_MAJORITY) {
         return NULL;
     }
-    bool one = part->n_planes == 1;
+    if (part->n_planes > 1) {
+        switch (part->n_offsets) {
+        case 2: return voter ? loop_planes<true, 2, 4> : loop_planes<false, 2, 4>;
+        case 4: return voter ? loop_planes<true, 4, 4> : loop_planes<false, 4, 4>;
+        case 8: return voter ? loop_planes<true, 8, 4> : loop_planes<false, 8, 4>;
+        default: return NULL;
+        }
+    }
     switch (part->n_offsets) {
-    case 2: return !voter ? loop_planes<false, 2, 1> : one ? loop_planes<true, 2, 1> : loop_planes<true, 2, 4>;
-    case 4: return !voter ? loop_planes<false, 4, 1> : one ? loop_planes<true, 4, 1> : loop_planes<true, 4, 4>;
-    case 8: return !voter ? loop_planes<false, 8, 1> : one ? loop_planes<true, 8, 1> : loop_planes<true, 8, 4>;
+    case 2: return voter ? loop_planes<true, 2, 1> : loop_planes<false, 2, 1>;
+    case 4: return voter ? loop_planes<true, 4, 1> : loop_planes<false, 4, 1>;
+    case 8: return voter ? loop_planes<true, 8, 1> : loop_planes<false, 8, 1>;
     case 6: return voter ? NULL : loop_planes<false, 6, 1>;
     default: return NULL;
     }
@@ -469,6 +385,8 @@ extern "C" int qr_loop_fits(const qr_part *part)
            find_planes(part) != NULL;
 }
 
+/* Not a cooperative launch, which takes longer: there are never more blocks than multiprocessors, so each has a place.
+ */
 extern "C" cudaError_t qr_launch_loop(const qr_part *part, const qr_loop_task *task, cudaStream_t stream)
 {
     qr_plane_keys keys;
@@ -476,5 +394,5 @@ extern "C" cudaError_t qr_launch_loop(const qr_part *part, const qr_loop_task *t
     void *arguments[] = {(void *)part, (void *)task, &keys};
     const void *kernel =
         part->form == QR_FORM_PLANES ? (const void *)find_planes(part) : (const void *)find_packed(part);
-    return cudaLaunchCooperativeKernel(kernel, dim3((unsigned)workers(part)), dim3(THREADS), arguments, 0, stream);
+    return cudaLaunchKernel(kernel, dim3((unsigned)workers(part)), dim3(THREADS), arguments, 0, stream);
 }

@@ -113,4 +113,164 @@ QR_FN QR_WORD qr_majority_word(const QR_WORD *neighbour, uint32_t degree, QR_WOR
     return word[0];
 }
 
+enum { QR_MAJORITY_COUNT_BITS = 4, QR_MAJORITY_OPTIONS_DEGREE = 8 };
+
+/* All ones where option k has a 0 in plane p. */
+QR_FN uint64_t qr_majority_flip(uint32_t k, uint32_t p)
+{
+    return (uint64_t)(k >> p & 1u) - 1u;
+}
+
+/* The agents of a word who vote for option k. votes: planes `stride` apart. */
+QR_FN QR_WORD qr_majority_voters(const QR_WORD *votes, uint32_t stride, uint32_t n_planes, uint32_t k)
+{
+    QR_WORD voters = votes[0] ^ qr_majority_flip(k, 0);
+    QR_UNROLL
+    for (uint32_t p = 1; p < n_planes; p++) {
+        voters &= votes[p * stride] ^ qr_majority_flip(k, p);
+    }
+    return voters;
+}
+
+/* Those who do not vote alike in two sets of planes. */
+QR_FN QR_WORD qr_majority_differ(const QR_WORD *a, uint32_t stride_a, const QR_WORD *b, uint32_t stride_b,
+                                 uint32_t n_planes)
+{
+    QR_WORD differ = a[0] ^ b[0];
+    QR_UNROLL
+    for (uint32_t p = 1; p < n_planes; p++) {
+        differ |= a[p * stride_a] ^ b[p * stride_b];
+    }
+    return differ;
+}
+
+/* The lower of two options each; out may be a or b where that one's planes are next to each other. */
+QR_FN void qr_majority_lower(const QR_WORD *a, uint32_t stride_a, const QR_WORD *b, uint32_t stride_b,
+                             uint32_t n_planes, QR_WORD *out)
+{
+    QR_WORD less = ~a[0] & b[0];
+    QR_UNROLL
+    for (uint32_t p = 1; p < n_planes; p++) {
+        const QR_WORD left = a[p * stride_a];
+        const QR_WORD right = b[p * stride_b];
+        less = (~left & right) | (less & ~(left ^ right));
+    }
+    QR_UNROLL
+    for (uint32_t p = 0; p < n_planes; p++) {
+        const QR_WORD right = b[p * stride_b];
+        out[p] = right ^ ((right ^ a[p * stride_a]) & less);
+    }
+}
+
+/* Four neighbours in n_planes <= 4 planes, any number of options. Where two or three of them, and no other two, vote
+ * alike, that option has most votes. Else all of their options are level: the own one if it is among them, or the
+ * lowest. */
+QR_FN void qr_majority_options_of_4(const QR_WORD *neighbour, const QR_WORD *own, uint32_t n_planes, QR_WORD *votes)
+{
+    const QR_WORD *a = neighbour;
+    const QR_WORD *b = neighbour + 1;
+    const QR_WORD *c = neighbour + 2;
+    const QR_WORD *d = neighbour + 3;
+    const QR_WORD ab = ~qr_majority_differ(a, 4u, b, 4u, n_planes);
+    const QR_WORD ac = ~qr_majority_differ(a, 4u, c, 4u, n_planes);
+    const QR_WORD ad = ~qr_majority_differ(a, 4u, d, 4u, n_planes);
+    const QR_WORD bc = ~qr_majority_differ(b, 4u, c, 4u, n_planes);
+    const QR_WORD bd = ~qr_majority_differ(b, 4u, d, 4u, n_planes);
+    const QR_WORD cd = ~qr_majority_differ(c, 4u, d, 4u, n_planes);
+    const QR_WORD like_a = ab | ac | ad;
+    const QR_WORD like_b = bc | bd;
+    const QR_WORD two_pairs = (ab & cd) | (ac & bd) | (ad & bc);
+    const QR_WORD won = (like_a | like_b | cd) & ~two_pairs;
+    const QR_WORD elsewhere =
+        qr_majority_differ(a, 4u, own, 1u, n_planes) & qr_majority_differ(b, 4u, own, 1u, n_planes) &
+        qr_majority_differ(c, 4u, own, 1u, n_planes) & qr_majority_differ(d, 4u, own, 1u, n_planes);
+    const QR_WORD keeps = ~won & ~elsewhere;
+    QR_WORD lower[4];
+    QR_WORD other[4];
+    qr_majority_lower(a, 4u, b, 4u, n_planes, lower);
+    qr_majority_lower(c, 4u, d, 4u, n_planes, other);
+    qr_majority_lower(other, 1u, lower, 1u, n_planes, lower);
+    QR_UNROLL
+    for (uint32_t p = 0; p < n_planes; p++) {
+        const QR_WORD a_or_b = b[p * 4u] ^ ((a[p * 4u] ^ b[p * 4u]) & like_a);
+        const QR_WORD pair = c[p * 4u] ^ ((c[p * 4u] ^ a_or_b) & (like_a | like_b));
+        const QR_WORD vote = lower[p] ^ ((lower[p] ^ pair) & won);
+        votes[p] = vote ^ ((vote ^ own[p]) & keeps);
+    }
+}
+
+/* The same for any number of options in n_planes planes, 1 <= degree <= QR_MAJORITY_OPTIONS_DEGREE. An option's votes
+ * are counted bit by bit for all agents of the word side by side, and so compared with the most votes so far.
+ * neighbour: [n_planes][degree]; own, votes: [n_planes], not the same. Bits that are no agents may be anything. */
+QR_FN void qr_majority_options_word(const QR_WORD *neighbour, uint32_t degree, const QR_WORD *own, uint32_t n_planes,
+                                    uint32_t n_options, QR_WORD *votes)
+{
+    const uint32_t n_bits = degree < 2u ? 1u : degree < 4u ? 2u : degree < 8u ? 3u : 4u;
+    if (degree == 4u) {
+        qr_majority_options_of_4(neighbour, own, n_planes, votes);
+        return;
+    }
+    const QR_WORD none = own[0] ^ own[0];
+    QR_WORD most[QR_MAJORITY_COUNT_BITS]; /* votes for what is in `votes`, */
+    QR_WORD kept[QR_MAJORITY_COUNT_BITS]; /* and for the agent's own option */
+    QR_WORD more;
+    QR_UNROLL
+    for (uint32_t b = 0; b < n_bits; b++) {
+        most[b] = none;
+        kept[b] = none;
+    }
+    QR_UNROLL
+    for (uint32_t p = 0; p < n_planes; p++) {
+        votes[p] = none;
+    }
+    QR_UNROLL
+    for (uint32_t k = 0; k < 1u << n_planes; k++) {
+        QR_WORD count[QR_MAJORITY_COUNT_BITS];
+        if (k >= n_options) {
+            break;
+        }
+        QR_UNROLL
+        for (uint32_t b = 0; b < n_bits; b++) {
+            count[b] = none;
+        }
+        QR_UNROLL
+        for (uint32_t j = 0; j < degree; j += 2u) {
+            const QR_WORD left = qr_majority_voters(neighbour + j, degree, n_planes, k);
+            const QR_WORD right = j + 1u < degree ? qr_majority_voters(neighbour + j + 1u, degree, n_planes, k) : none;
+            QR_WORD carry = QR_WORD_MOST(left, right, count[0]);
+            count[0] = QR_WORD_ODD(left, right, count[0]);
+            QR_UNROLL
+            for (uint32_t b = 1; b < n_bits; b++) {
+                const QR_WORD both = count[b] & carry;
+                count[b] ^= carry;
+                carry = both;
+            }
+        }
+        const QR_WORD mine = qr_majority_voters(own, 1u, n_planes, k);
+        more = none;
+        QR_UNROLL
+        for (uint32_t b = 0; b < n_bits; b++) {
+            more = (count[b] & ~most[b]) | (more & ~(count[b] ^ most[b]));
+        }
+        QR_UNROLL
+        for (uint32_t b = 0; b < n_bits; b++) {
+            most[b] ^= (most[b] ^ count[b]) & more;
+            kept[b] |= count[b] & mine;
+        }
+        QR_UNROLL
+        for (uint32_t p = 0; p < n_planes; p++) {
+            votes[p] = (votes[p] & ~more) | (more & ~qr_majority_flip(k, p));
+        }
+    }
+    more = none;
+    QR_UNROLL
+    for (uint32_t b = 0; b < n_bits; b++) {
+        more |= most[b] ^ kept[b];
+    }
+    QR_UNROLL
+    for (uint32_t p = 0; p < n_planes; p++) {
+        votes[p] = own[p] ^ ((own[p] ^ votes[p]) & more);
+    }
+}
+
 #endif

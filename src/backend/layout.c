@@ -22,6 +22,8 @@ bool qr_layout_has_planes(const qr_model *model, const qr_network_spec *spec, in
     if (model->kind == QR_RULE_VOTER) {
         return model->rule.choice_planes > 0 && planes <= QR_LAYOUT_MAX_PLANES;
     }
-    bool counts_all = model->kind == QR_RULE_POTTS || (model->kind == QR_RULE_MAJORITY && model->rule.samples == 0);
-    return counts_all && model->rule.n_options == 2;
+    if (model->kind == QR_RULE_MAJORITY && model->rule.samples == 0) {
+        return planes == 1 || (planes <= QR_LAYOUT_MAX_PLANES && degree <= QR_LAYOUT_MAX_OPTIONS_DEGREE);
+    }
+    return model->kind == QR_RULE_POTTS && model->rule.n_options == 2;
 }

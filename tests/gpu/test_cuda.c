@@ -152,6 +152,55 @@ static void batches_equal_the_cpu(void **state)
     assert_in_range(decided, 1, cases); /* some of these small crowds agree */
 }
 
+/* One batch after the other, as fast as a host can ask for them: small crowds take these within one launch. Their rows
+ * are checked when all are there. */
+static void quick_batches_equal_the_cpu(void **state)
+{
+    (void)state;
+    enum { N_BATCHES = 24, MOST_STEPS = 3 * N_BATCHES };
+    static int64_t votes[MOST_STEPS][QR_RULE_MAX_OPTIONS];
+    static uint64_t leaders[MOST_STEPS];
+    uint64_t random = 13;
+    for (int number = 0; number < cases / 4; number++) {
+        drawn_case drawn;
+        draw(number, &random, &drawn);
+        crowd *cpu = open_case(&drawn, NULL, 1);
+        crowd *gpu = open_case(&drawn, cuda, 1);
+        const uint32_t n_options = cpu->model->rule.n_options;
+        int64_t taken = 0;
+        for (int batch = 0; batch < N_BATCHES; batch++) {
+            qr_steps steps = {.first = gpu->step + 1,
+                              .count = 1 + batch % 3,
+                              .stop_at_decision = batch % 2 == 0,
+                              .consensus = &gpu->consensus,
+                              .votes = gpu->tally.votes};
+            if (cuda->run(gpu->backend[0], &steps) != QR_OK) {
+                fail_msg("%s%s", drawn.text, qr_error_message());
+            }
+            for (int64_t r = 0; r < steps.done; r++, taken++) {
+                memcpy(votes[taken], steps.row_votes + r * n_options, n_options * sizeof(int64_t));
+                leaders[taken] = steps.row_leaders[r];
+                memcpy(gpu->tally.votes, votes[taken], n_options * sizeof(int64_t));
+                gpu->tally.leader[qr_tally_winner(&gpu->tally, n_options)] = leaders[taken];
+                (void)qr_consensus_update(&gpu->consensus, ++gpu->step, &gpu->tally);
+            }
+        }
+        for (int64_t r = 0; r < taken; r++) {
+            crowd_step(cpu, 1);
+            if (memcmp(votes[r], cpu->tally.votes, n_options * sizeof(int64_t)) != 0 ||
+                leaders[r] != cpu->tally.leader[qr_tally_winner(&cpu->tally, n_options)]) {
+                fail_msg("%srow of step %lld differs (leader %llx)", drawn.text, (long long)cpu->step,
+                         (unsigned long long)leaders[r]);
+            }
+        }
+        assert_true(memcmp(&cpu->consensus, &gpu->consensus, sizeof cpu->consensus) == 0);
+        check_votes(drawn.text, "after quick batches", cpu, gpu);
+        crowd_free(cpu);
+        crowd_free(gpu);
+        case_clear(&drawn);
+    }
+}
+
 /* Enough agents for many blocks, chunks and words. */
 static void large_crowds_equal_the_cpu(void **state)
 {
@@ -278,6 +327,7 @@ int main(void)
     cases = wanted != NULL ? (int)strtol(wanted, NULL, 10) : cases;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_step_equals_the_cpu), cmocka_unit_test(batches_equal_the_cpu),
-        cmocka_unit_test(large_crowds_equal_the_cpu), cmocka_unit_test(many_colours_equal_the_cpu)};
+        cmocka_unit_test(quick_batches_equal_the_cpu), cmocka_unit_test(large_crowds_equal_the_cpu),
+        cmocka_unit_test(many_colours_equal_the_cpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

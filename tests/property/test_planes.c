@@ -33,7 +33,7 @@ static int64_t pick(int64_t low, int64_t high)
 static qr_deck *random_deck(char *text, size_t bytes)
 {
     bool voter = pick(0, 1) == 0;
-    int64_t options = voter ? pick(2, pick(0, 3) == 0 ? 16 : 3) : 2;
+    int64_t options = voter || pick(0, 1) == 0 ? pick(2, pick(0, 3) == 0 ? 16 : 5) : 2;
     int64_t shape = pick(0, 9);
     char network[128];
     if (shape < 2) {

@@ -1,4 +1,4 @@
-/* Bit planes: 64 agents a machine word, for voter (degree a power of two), majority (two options, all neighbours) and
+/* Bit planes: 64 agents a machine word, for voter (degree a power of two), majority (all neighbours) and
  * Potts (two options) on periodic lattices and rings. The plain form; rows that lie inside whole words go through the
  * wide kernels in simd/. */
 #include "backend/cpu/cpu.h"
@@ -137,17 +137,27 @@ static void update_word(qr_backend *backend, int64_t index, uint64_t valid, int6
     uint64_t choice[QR_RULE_MAX_CHOICE_PLANES] = {0};
     qr_cpu_draw_choice_planes(rule, group, step, choice);
     uint64_t next[QR_CPU_MAX_PLANES];
+    uint64_t own[QR_CPU_MAX_PLANES];
+    uint64_t neighbour[QR_CPU_MAX_PLANES * QR_CPU_MAX_WORD_DEGREE];
     for (int p = 0; p < backend->n_planes; p++) {
         const uint64_t *plane = backend->planes[backend->current][p];
-        uint64_t own = plane[position / 64];
-        uint64_t neighbour[QR_CPU_MAX_WORD_DEGREE];
+        uint64_t *near = neighbour + p * backend->n_offsets;
+        own[p] = plane[position / 64];
         for (int j = 0; j < backend->n_offsets; j++) {
-            neighbour[j] = neighbour_word(plane, position, &backend->offsets[j], network, &at);
+            near[j] = neighbour_word(plane, position, &backend->offsets[j], network, &at);
         }
-        uint64_t candidate = model->kind == QR_RULE_VOTER
-                                 ? qr_voter_word(neighbour, choice, rule->choice_planes)
-                                 : qr_majority_word(neighbour, (uint32_t)backend->n_offsets, own);
-        next[p] = own ^ ((own ^ candidate) & active & ~frozen);
+        if (model->kind == QR_RULE_VOTER) {
+            next[p] = qr_voter_word(near, choice, rule->choice_planes);
+        }
+    }
+    if (model->kind == QR_RULE_MAJORITY && backend->n_planes == 1) {
+        next[0] = qr_majority_word(neighbour, (uint32_t)backend->n_offsets, own[0]);
+    } else if (model->kind == QR_RULE_MAJORITY) {
+        qr_majority_options_word(neighbour, (uint32_t)backend->n_offsets, own, (uint32_t)backend->n_planes,
+                                 rule->n_options, next);
+    }
+    for (int p = 0; p < backend->n_planes; p++) {
+        next[p] = own[p] ^ ((own[p] ^ next[p]) & active & ~frozen);
     }
     apply_noise(rule, noisy & active & ~frozen & valid, agent, step, backend->n_planes, next);
     for (int p = 0; p < backend->n_planes; p++) {

@@ -78,7 +78,9 @@ struct qr_backend {
     bool is_up_to_date;        /* halo and tally on the device; steps in one launch keep them so */
     qr_loop_state *loop_state; /* device */
     qr_mail *mail;             /* pinned */
-    uint64_t launches;         /* of many steps; numbers them */
+    uint32_t batches;          /* of many steps in a launch, numbered from 1 */
+    qr_consensus reported;     /* where the device said that the last of them ended; */
+    int64_t reported_step;     /* -1: the launch takes no other batch */
     cudaGraphExec_t graph;     /* graph_steps steps */
     int64_t graph_steps;
     int64_t *row_votes; /* pinned: [QR_DEVICE_ROWS][n_options] */
@@ -145,8 +147,8 @@ qr_status qr_cuda_count(qr_backend *backend, qr_tally *out);
 qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr_tally *before, qr_tally *out);
 qr_status qr_cuda_run(qr_backend *backend, qr_steps *steps);
 qr_status qr_cuda_send_control(qr_backend *backend);
-/* Before steps are taken: the points of base/fault.h. */
-void qr_cuda_pass_faults(qr_backend *backend);
+/* Before steps are taken: the points of base/fault.h. True when the stream now holds something that fails. */
+bool qr_cuda_pass_faults(qr_backend *backend);
 
 /* nccl.c */
 qr_status qr_nccl_make_id(void *id);

@@ -6,15 +6,19 @@
 
 #include <string.h>
 
-void qr_cuda_pass_faults(qr_backend *backend)
+bool qr_cuda_pass_faults(qr_backend *backend)
 {
+    bool fails = false;
     if (qr_fault("cuda.kernel", NULL) != 0) {
         qr_launch_trap(backend->stream);
+        fails = true;
     }
     backend->link_fails = qr_fault("nccl.link", NULL) != 0;
     if (qr_fault("cuda.stall", NULL) != 0) {
         qr_launch_stall(2.0 * backend->timeout_s + 5.0, backend->stream);
+        fails = true;
     }
+    return fails;
 }
 
 enum { GRAPH_NODES = 256, MOST_GRAPH_STEPS = 64 };
@@ -99,7 +103,7 @@ qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr
     if (status != QR_OK) {
         return status;
     }
-    qr_cuda_pass_faults(backend);
+    (void)qr_cuda_pass_faults(backend);
     qr_launch_update(&part, colour, last ? 1 : 0, backend->stream);
     if (!last) {
         return qr_cuda_finish_work(backend, &backend->counters.update_s);
@@ -240,7 +244,7 @@ qr_status qr_cuda_run(qr_backend *backend, qr_steps *steps)
     if (status != QR_OK) {
         return status;
     }
-    qr_cuda_pass_faults(backend);
+    (void)qr_cuda_pass_faults(backend);
     set_control(backend, steps);
     status = qr_cuda_send_control(backend);
     int64_t last_graph = 0; /* steps before it */

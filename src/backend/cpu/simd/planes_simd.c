@@ -198,6 +198,17 @@ QR_INLINE void advance_vector(const plane_job *job, const variant kind, int64_t 
 {
     qr_vec own[QR_SIMD_MAX_PLANES];
     qr_vec votes[QR_SIMD_MAX_PLANES];
+    if (!kind.voter && kind.n_options > 2) {
+        qr_vec neighbour[QR_SIMD_MAX_PLANES * QR_MAJORITY_OPTIONS_DEGREE];
+        for (int p = 0; p < kind.n_planes; p++) {
+            own[p] = qr_vec_load(job->current[p] + i);
+            see_neighbours(job->task, kind, job->current[p] + i, edges, neighbour + p * kind.n_offsets);
+        }
+        qr_majority_options_word(neighbour, (uint32_t)kind.n_offsets, own, (uint32_t)kind.n_planes, kind.n_options,
+                                 votes);
+        store_votes(job, kind, i, own, votes);
+        return;
+    }
     for (int p = 0; p < kind.n_planes; p++) {
         qr_vec neighbour[QR_SIMD_MAX_DEGREE];
         own[p] = qr_vec_load(job->current[p] + i);
@@ -448,6 +459,8 @@ QR_INLINE void advance(const qr_plane_task *task, const variant kind, int64_t *c
 ADVANCE(voter_any, .voter = true, .n_choice = task->rule->choice_planes, .n_offsets = task->n_offsets,
         .n_planes = task->n_planes, .n_options = task->rule->n_options, .width = task->size[0])
 ADVANCE(majority_any, .n_offsets = task->n_offsets, TWO, .width = task->size[0])
+ADVANCE(majority_options, .n_offsets = task->n_offsets, .n_planes = task->n_planes, .n_options = task->rule->n_options,
+        .width = task->size[0])
 ADVANCE(voter_cross_rows, .voter = true, .n_choice = 2, CROSS, TWO, ROWS)
 ADVANCE(voter_square_rows, .voter = true, .n_choice = 3, SQUARE, TWO, ROWS)
 ADVANCE(majority_cross_rows, CROSS, TWO, ROWS)
@@ -462,6 +475,7 @@ ADVANCE(voter_square, .voter = true, .n_choice = 3, SQUARE, TWO)
 ADVANCE(voter_cross_options, .voter = true, .n_choice = 2, CROSS, .n_planes = task->n_planes,
         .n_options = task->rule->n_options)
 ADVANCE(majority_cross, CROSS, TWO)
+ADVANCE(majority_cross_options, CROSS, .n_planes = task->n_planes, .n_options = task->rule->n_options)
 ADVANCE(majority_square, SQUARE, TWO)
 #endif
 
@@ -485,16 +499,17 @@ static advance_function pick(const qr_plane_task *task)
     if (task->rows) {
         return pick_rows(task);
     }
-#if !defined(QR_SIMD_FEW_VARIANTS)
     const bool two = task->rule->n_options == 2;
+#if !defined(QR_SIMD_FEW_VARIANTS)
     if (task->dims == 2 && task->n_offsets == 4) {
-        return task->voter ? (two ? advance_voter_cross : advance_voter_cross_options) : advance_majority_cross;
+        return task->voter ? (two ? advance_voter_cross : advance_voter_cross_options)
+                           : (two ? advance_majority_cross : advance_majority_cross_options);
     }
     if (task->dims == 2 && task->n_offsets == 8 && two) {
         return task->voter ? advance_voter_square : advance_majority_square;
     }
 #endif
-    return task->voter ? advance_voter_any : advance_majority_any;
+    return task->voter ? advance_voter_any : two ? advance_majority_any : advance_majority_options;
 }
 
 void QR_SIMD_NAME(qr_simd_planes)(const qr_plane_task *task, int64_t *counts)

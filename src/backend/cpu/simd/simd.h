@@ -16,7 +16,7 @@ enum { QR_SIMD_MAX_PLANES = 4, QR_SIMD_MAX_OPTIONS = 1 << QR_SIMD_MAX_PLANES, QR
  * all of their agents existing. */
 typedef struct qr_plane_task {
     const qr_rule *rule;
-    bool voter; /* else majority of two options */
+    bool voter; /* else majority */
     int dims;
     int64_t size[2]; /* x and y */
     bool rows; /* two dimensions, two options, and rows are whole vectors, as the words of the task are: then only the

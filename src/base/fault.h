@@ -19,6 +19,12 @@
  * are; `replica` before each piece of another server's share is written, `replica_name` before its file gets its name;
  * `read` before each page that is read back.
  *
+ * Points of results, when a run that was restarted takes over those of earlier attempts:
+ *
+ *     results.part               before earlier snapshots are looked through; results.joined: when the new joining
+ *                                file stands, before what is no longer used is removed
+ *     results.series             before the new series takes the old one's place; results.metrics: after that
+ *
  * Points of GPUs, passed before every batch of steps, or every step where votes travel through the host; any error
  * does:
  *

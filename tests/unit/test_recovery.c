@@ -319,6 +319,26 @@ static void test_foreign_directories(void **state)
     crowd_remove(&c);
 }
 
+/* Files of the same names with other contents, in a faster tier without a manifest: not taken for copies. */
+static void test_strangers_of_the_same_name(void **state)
+{
+    (void)state;
+    crowd c;
+    crowd_start(&c);
+    crowd_write(&c, 1, 1, false);
+    crowd other = c;
+    other.state_dim--;
+    for (int s = 0; s < CROWD_SERVERS; s++) {
+        crowd_share(&other, 0, 1, s, false);
+    }
+    qr_recovery *recovery = scan(&c, 2);
+    recovery->quiet = true;
+    assert_int_equal(recovery->n, 1);
+    assert_int_equal(read_all(&c, recovery, 1), QR_OK);
+    qr_recovery_destroy(recovery);
+    crowd_remove(&c);
+}
+
 typedef struct reading {
     qr_share *share;
     const crowd *c;
@@ -446,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_swapped_files),
         cmocka_unit_test(test_manifests),
         cmocka_unit_test(test_foreign_directories),
+        cmocka_unit_test(test_strangers_of_the_same_name),
         cmocka_unit_test(test_threads_read),
         cmocka_unit_test(test_clean),
     };

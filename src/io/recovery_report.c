@@ -247,7 +247,11 @@ static qr_status repair_all(const char *const *directories, int n_directories)
     status = status != QR_OK ? status : look(directories, n_directories, &recovery, &copies, &n);
     status = status != QR_OK ? status : qr_copies_repair(recovery, copies, n, &made);
     if (status == QR_OK && made == 0) {
-        printf("nothing that could be made again\n");
+        bool damaged = recovery->n_damaged > 0;
+        for (size_t i = 0; i < n; i++) {
+            damaged = damaged || copies[i].state != QR_COPY_WHOLE;
+        }
+        printf("%s\n", damaged ? "nothing that could be made again" : "nothing to repair");
     }
     forget(&recovery, &copies, &n);
     return status;

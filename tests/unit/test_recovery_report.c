@@ -202,6 +202,8 @@ static void test_repair_from_itself(void **state)
     assert_int_equal(report(&c, 1, false, said), QR_DATA);
     assert_int_equal(report(&c, 1, true, said), QR_OK);
     expect_whole(&c, 1, 1);
+    assert_int_equal(report(&c, 1, true, said), QR_OK);
+    assert_memory_equal(said, "nothing to repair\n", 18);
     assert_false(exists(&c, 0, 1, 0, true, "h5") || exists(&c, 0, 1, 0, true, "index"));
     crowd_remove(&c);
 }

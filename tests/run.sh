@@ -155,7 +155,7 @@ stage_sanitize() {
     export UBSAN_OPTIONS=print_stacktrace=1
     ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 \
         LSAN_OPTIONS=suppressions=$root/tests/suppressions/lsan.txt:print_suppressions=0 \
-        run_ctest "sanitizers: " "$clang_build" -L '^(unit|property)$' -E 'test_(io_kill|transfer|alarm)$'
+        run_ctest "sanitizers: " "$clang_build" -L '^(unit|property)$' -E 'test_(io_kill|generation_kill|transfer|alarm)$'
     ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
         run_ctest "sanitizers: " "$clang_build" -R '^(cli\.|unit\.test_(transfer|alarm))' -E 'test_(workstation|plot|processor)$'
 }

@@ -288,6 +288,39 @@ cleanup:
     return status;
 }
 
+/* The one server of a node that looks after the node's directories. Where nodes share a directory several do, which
+ * does no harm: all of them only remove the same files. */
+static bool cleans(const qr_simulation *simulation)
+{
+    const qr_comm *comm = simulation->comm;
+    for (int rank = 0; rank < comm->size; rank++) {
+        const qr_place_in_job *place = &comm->all[rank];
+        bool before = place->node == comm->me.node && place->server < comm->me.server;
+        if (before && (place->role == QR_ROLE_IO || qr_comm_serves_itself(comm))) {
+            return false;
+        }
+    }
+    return serves(simulation);
+}
+
+qr_status qr_simulation_clean_tiers(qr_simulation *simulation)
+{
+    qr_status status = QR_OK;
+    if (!qr_checkpoints_wanted(simulation->deck)) {
+        return QR_OK;
+    }
+    for (int t = 0; t < QR_N_TIERS && status == QR_OK && cleans(simulation); t++) {
+        char *directory = NULL;
+        status = qr_tier_directory(simulation->deck, t, simulation->comm->me.node, &directory);
+        /* A directory that cannot be cleaned is told of when it cannot be written either. */
+        if (directory != NULL && qr_recovery_clean(directory) != QR_OK) {
+            qr_warning("what a killed run left cannot be removed: %s", qr_error_message());
+        }
+        free(directory);
+    }
+    return qr_comm_agree(simulation->comm->world, status); /* also: no cut begins before all are done */
+}
+
 /* Whether results that are there were written by an earlier attempt of this deck, which left no checkpoint. */
 static bool results_are_ours(const qr_simulation *simulation)
 {

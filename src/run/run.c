@@ -149,6 +149,9 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
         status = qr_simulation_check_directory(&simulation);
     }
     if (status == QR_OK) {
+        status = qr_simulation_clean_tiers(&simulation);
+    }
+    if (status == QR_OK) {
         status = qr_servers_create(&simulation);
     }
     if (status == QR_OK) {

@@ -182,6 +182,10 @@ qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier);
 qr_status qr_simulation_restart(qr_simulation *simulation);
 /* A run that begins afresh finds no checkpoints of another one, or removes them where the deck says so. */
 qr_status qr_simulation_check_tiers(qr_simulation *simulation);
+/* Removes what killed attempts left half-done in the tiers' directories. Collective over the world, before the first
+ * cut.
+ */
+qr_status qr_simulation_clean_tiers(qr_simulation *simulation);
 /* The results directory: made, and free for this run's results or holding those that it goes on with. Collective over
  * the world. */
 qr_status qr_simulation_check_directory(qr_simulation *simulation);

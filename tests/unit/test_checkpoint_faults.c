@@ -232,7 +232,8 @@ static void test_hang_that_ends(void **state)
         assert_true(qr_awake_look(&taken) < 10);
         assert_int_equal(qr_fault_set(NULL), QR_OK);
         qr_cut_state state_reached = QR_CUT_FAILED;
-        for (int64_t generation = 4; generation < 24 && state_reached == QR_CUT_FAILED; generation++) {
+        for (int64_t generation = 4; generation < SITE_GENERATIONS && state_reached == QR_CUT_FAILED; generation++) {
+            nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
             site_begin(s, generation, QR_TIER_NVME);
             site_send_pages(s, generation, QR_TIER_NVME);
             state_reached = site_wait(s, 0, QR_TIER_NVME, generation, QR_CUT_NONE);

@@ -143,7 +143,9 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
         qr_signals_install(); /* until here a signal just ends the process: nothing is lost */
     }
     if (status == QR_OK) {
+        double at = qr_now_s();
         status = options->restart != NULL ? qr_simulation_restart(&simulation) : qr_simulation_check_tiers(&simulation);
+        (void)qr_timer_lap(&simulation.timers, QR_PHASE_RELOAD, at);
     }
     if (status == QR_OK) {
         status = qr_simulation_check_directory(&simulation);

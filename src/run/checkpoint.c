@@ -548,6 +548,7 @@ qr_status qr_checkpoints_finish(qr_simulation *simulation)
             (void)nanosleep(&pause, NULL);
         }
     }
+    qr_checkpoints_add_up(simulation);
     bool held = c->restart_step == simulation->step;
     for (int t = 0; t < QR_N_TIERS; t++) {
         held = held || (c->tiers[t].committed != 0 && c->tiers[t].committed_facts.step == simulation->step);

@@ -1,5 +1,6 @@
 /* What a person sees of a run: start, progress, the table at the end; and the same as JSON. */
 #include "run/counters.h"
+#include "run/report_checkpoints.h"
 
 #include "base/log.h"
 #include "quorate_version.h"
@@ -87,31 +88,41 @@ static void format_duration(double seconds, char *out, size_t n)
     }
 }
 
-static void print_progress(const qr_progress *progress, const qr_simulation *simulation, double rate)
+static void print_progress(qr_progress *progress, const qr_simulation *simulation, double rate)
 {
     const qr_deck *deck = simulation->deck;
     int64_t winner = qr_tally_winner(&simulation->tally, deck->agents.options);
     double agents = (double)simulation->spec.n_agents;
     char left[32];
     format_duration((double)(deck->run.steps - simulation->step) / rate, left, sizeof left);
-    char line[256];
+    char in_flight[128];
+    qr_checkpoints_describe(simulation, in_flight, sizeof in_flight);
+    char line[384];
     (void)snprintf(line, sizeof line,
-                   "step %lld of %lld, %.3g steps/s, %.3g agents/s, option %lld leads with %.1f %%, %s left",
+                   "step %lld of %lld, %.3g steps/s, %.3g agents/s, option %lld leads with %.1f %%, %s left%s",
                    (long long)simulation->step, (long long)deck->run.steps, rate, rate * agents, (long long)winner,
-                   100.0 * (double)simulation->tally.votes[winner] / agents, left);
+                   100.0 * (double)simulation->tally.votes[winner] / agents, left, in_flight);
     if (progress->terminal && qr_log_prints_info()) {
-        (void)printf("\r%-110s", line);
+        (void)printf("\r%-*s", (int)progress->width, line);
         (void)fflush(stdout);
+        size_t width = strlen(line); /* the next line covers all of this one */
+        progress->width = width > progress->width ? width : progress->width;
     } else {
         qr_info("%s", line);
     }
+}
+
+/* Of all attempts. */
+static double elapsed_s(const qr_simulation *simulation, double now)
+{
+    return simulation->checkpoints.elapsed_before_s + now - simulation->started_s;
 }
 
 static qr_status write_metrics(qr_simulation *simulation, double now, double rate)
 {
     int64_t winner = qr_tally_winner(&simulation->tally, simulation->deck->agents.options);
     json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:I, s:I}", "step", (json_int_t)simulation->step, "elapsed_s",
-                             now - simulation->started_s, "steps_per_s", rate, "agents_per_s",
+                             elapsed_s(simulation, now), "steps_per_s", rate, "agents_per_s",
                              rate * (double)simulation->spec.n_agents, "leading_option", (json_int_t)winner,
                              "leading_votes", (json_int_t)simulation->tally.votes[winner]);
     for (int p = QR_PHASE_HALO; line != NULL && p <= QR_PHASE_OUTPUT; p++) {
@@ -122,6 +133,7 @@ static qr_status write_metrics(qr_simulation *simulation, double now, double rat
         (void)json_object_set_new(line, keys[p], json_real(simulation->timers.seconds[p]));
     }
     qr_counters_to_json(simulation, line);
+    qr_checkpoints_to_json(simulation, false, line);
     char *text = line != NULL ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(line);
     if (text == NULL) {
@@ -154,7 +166,7 @@ qr_status qr_progress_show(qr_progress *progress, qr_simulation *simulation, boo
         progress->logged_s = now;
     }
     if (last && progress->terminal && qr_log_prints_info()) {
-        (void)printf("\r%-110s\r", "");
+        (void)printf("\r%-*s\r", (int)progress->width, "");
         (void)fflush(stdout);
     }
     progress->last_s = now;
@@ -211,7 +223,9 @@ static json_t *network_json(const qr_simulation *simulation)
 qr_status qr_report_summary(qr_simulation *simulation)
 {
     const qr_comm *comm = simulation->comm;
-    double elapsed = qr_now_s() - simulation->started_s;
+    double now = qr_now_s();
+    double this_attempt_s = now - simulation->started_s;
+    int64_t steps_done = simulation->step - simulation->first_step;
     json_t *tally = json_array();
     for (int64_t k = 0; k < simulation->deck->agents.options; k++) {
         (void)json_array_append_new(tally, json_integer(simulation->tally.votes[k]));
@@ -231,15 +245,20 @@ qr_status qr_report_summary(qr_simulation *simulation)
         decision_json(simulation), "tally", tally, "stopped_by", stop_name(simulation), "state_hash",
         simulation->state_hash, "network", network_json(simulation), "compute_ranks", comm->n_parts, "io_servers",
         comm->n_servers, "nodes", comm->n_nodes, "threads_per_rank", simulation->threads, "backend",
-        simulation->ops->name, "precision", qr_results_precision(simulation), "elapsed_s", elapsed,
+        simulation->ops->name, "precision", qr_results_precision(simulation), "elapsed_s", elapsed_s(simulation, now),
         "agent_updates_per_s",
-        elapsed > 0.0 ? (double)simulation->step * (double)simulation->spec.n_agents / elapsed : 0.0,
+        this_attempt_s > 0.0 ? (double)steps_done * (double)simulation->spec.n_agents / this_attempt_s : 0.0,
         "waited_for_output_s", simulation->results.waited_s, "phases_of_compute_rank_0_s", phases);
     if (summary != NULL && simulation->ops->counters != NULL) {
         json_t *gpu = json_object();
         qr_counters_to_json(simulation, gpu);
         (void)json_object_set_new(summary, "gpu_of_compute_rank_0", gpu);
     }
+    if (summary != NULL) {
+        (void)json_object_set_new(summary, "restarts", json_integer(simulation->checkpoints.restarts));
+        (void)json_object_set_new(summary, "resumable", json_boolean(simulation->resumable));
+    }
+    qr_checkpoints_to_json(simulation, true, summary);
     char *text = summary != NULL ? json_dumps(summary, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(summary);
     if (text == NULL) {
@@ -268,6 +287,24 @@ static void print_table(const double *longest, const double *shortest)
     }
 }
 
+static void print_stop(const qr_simulation *simulation)
+{
+    if (simulation->stop_signal == 0) {
+        return;
+    }
+    const char *name = stop_name(simulation);
+    long long step = (long long)simulation->step;
+    long long generation = (long long)qr_checkpoints_last(simulation);
+    if (simulation->resumable && generation > 0) {
+        qr_info("stopped by %s at step %lld with checkpoint %lld; go on with --restart auto", name, step, generation);
+    } else if (simulation->resumable) {
+        qr_info("stopped by %s at step %lld, with which this attempt began; go on with --restart auto", name, step);
+    } else {
+        qr_info("stopped by %s at step %lld%s, results are complete up to there", name, step,
+                simulation->checkpoints.enabled ? " without a checkpoint of it" : "");
+    }
+}
+
 void qr_report_end(qr_simulation *simulation)
 {
     const qr_comm *comm = simulation->comm;
@@ -292,18 +329,17 @@ void qr_report_end(qr_simulation *simulation)
         return;
     }
     double update = longest[QR_PHASE_UPDATE];
+    int64_t steps_done = simulation->step - simulation->first_step;
     if (update > 0.0) {
         qr_info("  update: %.4g agents/s in all; at least %.2f GB/s of memory on compute rank 0; halo %lld bytes an "
                 "exchange",
-                (double)simulation->step * (double)simulation->spec.n_agents / update,
-                simulation->ops->bytes_per_step(simulation->backend) * (double)simulation->step / update * 1e-9,
+                (double)steps_done * (double)simulation->spec.n_agents / update,
+                simulation->ops->bytes_per_step(simulation->backend) * (double)steps_done / update * 1e-9,
                 (long long)halo_bytes);
     }
     qr_info("  I/O servers: %.3f s busy, %.3f s of it flushing; %.3f MB taken in, %.3f MB of files", io_sum[0],
             io_sum[1], io_sum[3] * 1e-6, io_sum[2] * 1e-6);
-    if (simulation->stop_signal != 0) {
-        qr_info("stopped by %s at step %lld, results are complete up to there", stop_name(simulation),
-                (long long)simulation->step);
-    }
+    qr_checkpoints_print(simulation);
+    print_stop(simulation);
     qr_info("results: %s", simulation->deck->output.directory);
 }

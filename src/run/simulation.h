@@ -54,6 +54,7 @@ typedef struct qr_tier_state {
     qr_cut_facts in_flight_facts, committed_facts;
     int64_t n_committed, n_failed;
     qr_tier_post seen;  /* own server's line, as last read */
+    qr_tier_post whole; /* sums over servers, at the end; of seconds the longest */
     double awake_since; /* the line has not changed for so long, s */
 } qr_tier_state;
 
@@ -77,6 +78,9 @@ typedef struct qr_checkpoints {
     int64_t cuts, late;
     double blocked_s;
     int64_t copied_bytes;
+    double blocked_longest_s; /* the same over all ranks, at the end */
+    int64_t copied_bytes_whole;
+    int64_t replicas_missing_whole;
 } qr_checkpoints;
 
 typedef struct qr_simulation {
@@ -158,7 +162,7 @@ void qr_servers_clear(qr_simulation *simulation);
 /* tiers.c: what the deck says of checkpoints. */
 bool qr_checkpoints_wanted(const qr_deck *deck);
 qr_status qr_tiers_check(const qr_deck *deck);
-int64_t qr_page_agents(const qr_deck *deck, int64_t bytes_an_agent);
+int64_t qr_page_agents(const qr_simulation *simulation, int64_t bytes_an_agent);
 int64_t qr_page_count(const qr_simulation *simulation, int part);
 qr_queue_shape qr_shape_of_queue(const qr_simulation *simulation, int part);
 /* Directory of a tier on a node, malloc'd; *out stays NULL for a tier that is not used. */
@@ -173,6 +177,9 @@ qr_status qr_checkpoints_begin(qr_simulation *simulation);
 void qr_checkpoints_note(qr_simulation *simulation, qr_notes *notes); /* local */
 qr_status qr_checkpoints_turn(qr_simulation *simulation, const qr_notes *notes, bool cut_is_due);
 qr_status qr_checkpoints_finish(qr_simulation *simulation); /* a last cut; waits until nothing is under way */
+
+/* report_checkpoints.c: adds up what all servers did. Collective over compute. */
+void qr_checkpoints_add_up(qr_simulation *simulation);
 
 /* cut.c: copies this rank's pages out; local. */
 qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier);
@@ -213,6 +220,7 @@ typedef struct qr_progress {
     double logged_s; /* when a batch log last got a line */
     int64_t last_step;
     bool terminal;
+    size_t width; /* of the longest line so far */
 } qr_progress;
 qr_progress qr_progress_begin(const qr_simulation *simulation);
 qr_status qr_progress_show(qr_progress *progress, qr_simulation *simulation, bool last);

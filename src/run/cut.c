@@ -49,7 +49,6 @@ qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier)
 {
     qr_results *results = &simulation->results;
     const qr_range own = simulation->network->own;
-    const qr_deck *deck = simulation->deck;
     qr_job begin = {.kind = QR_JOB_CUT_BEGIN,
                     .step = simulation->step,
                     .first = own.first,
@@ -59,12 +58,12 @@ qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier)
                     .arguments = {generation, tier, qr_page_count(simulation, simulation->comm->me.part)}};
     qr_status status = qr_queue_submit(&results->queue, &begin, results->timeout_s);
     if (status == QR_OK) {
-        status = send_pages(simulation, generation, tier, QR_PAGE_VOTES, qr_page_agents(deck, 1));
+        status = send_pages(simulation, generation, tier, QR_PAGE_VOTES, qr_page_agents(simulation, 1));
     }
     int64_t dim = simulation->model->state_dim;
     if (status == QR_OK && dim > 0) {
-        status =
-            send_pages(simulation, generation, tier, QR_PAGE_STATE, qr_page_agents(deck, dim * (int64_t)sizeof(float)));
+        status = send_pages(simulation, generation, tier, QR_PAGE_STATE,
+                            qr_page_agents(simulation, dim * (int64_t)sizeof(float)));
     }
     return status;
 }

@@ -59,10 +59,14 @@ qr_status qr_tiers_check(const qr_deck *deck)
     return QR_OK;
 }
 
-int64_t qr_page_agents(const qr_deck *deck, int64_t bytes_an_agent)
+/* No more than the largest part has, as pages are stored whole. */
+int64_t qr_page_agents(const qr_simulation *simulation, int64_t bytes_an_agent)
 {
-    int64_t agents = deck->memory.page / bytes_an_agent / QR_AGENTS_PER_WORD * QR_AGENTS_PER_WORD;
-    return agents > 0 ? agents : QR_AGENTS_PER_WORD;
+    int64_t words = simulation->deck->memory.page / bytes_an_agent / QR_AGENTS_PER_WORD;
+    int64_t n_words = (simulation->spec.n_agents + QR_AGENTS_PER_WORD - 1) / QR_AGENTS_PER_WORD;
+    int64_t most = (n_words + simulation->comm->n_parts - 1) / simulation->comm->n_parts;
+    words = words < most ? words : most;
+    return (words > 0 ? words : 1) * QR_AGENTS_PER_WORD;
 }
 
 static int64_t state_bytes(const qr_deck *deck)
@@ -79,8 +83,8 @@ int64_t qr_page_count(const qr_simulation *simulation, int part)
 {
     const qr_deck *deck = simulation->deck;
     int64_t own = qr_partition_range(simulation->spec.n_agents, simulation->comm->n_parts, part).count;
-    int64_t pages = pages_of(own, qr_page_agents(deck, 1));
-    return state_bytes(deck) > 0 ? pages + pages_of(own, qr_page_agents(deck, state_bytes(deck))) : pages;
+    int64_t pages = pages_of(own, qr_page_agents(simulation, 1));
+    return state_bytes(deck) > 0 ? pages + pages_of(own, qr_page_agents(simulation, state_bytes(deck))) : pages;
 }
 
 qr_queue_shape qr_shape_of_queue(const qr_simulation *simulation, int part)
@@ -90,9 +94,9 @@ qr_queue_shape qr_shape_of_queue(const qr_simulation *simulation, int part)
     if (!qr_checkpoints_wanted(deck)) {
         return shape;
     }
-    int64_t page = qr_page_agents(deck, 1);
+    int64_t page = qr_page_agents(simulation, 1);
     if (state_bytes(deck) > 0) {
-        int64_t of_state = qr_page_agents(deck, state_bytes(deck)) * state_bytes(deck);
+        int64_t of_state = qr_page_agents(simulation, state_bytes(deck)) * state_bytes(deck);
         page = of_state > page ? of_state : page;
     }
     shape.slot_bytes = page > shape.slot_bytes ? page : shape.slot_bytes;
@@ -204,18 +208,18 @@ qr_status qr_tiers_configure(const qr_simulation *simulation, int server, qr_che
     const qr_deck *deck = simulation->deck;
     const qr_comm *comm = simulation->comm;
     qr_status status = QR_OK;
-    *out =
-        (qr_checkpoint_config){.enabled = qr_checkpoints_wanted(deck),
-                               .server = server,
-                               .n_servers = comm->n_servers,
-                               .state_dim = state_bytes(deck) / (int64_t)sizeof(float),
-                               .n_options = deck->agents.options,
-                               .page_agents_votes = qr_page_agents(deck, 1),
-                               .page_agents_state = state_bytes(deck) > 0 ? qr_page_agents(deck, state_bytes(deck)) : 0,
-                               .incremental = deck->checkpoint.incremental,
-                               .threads = threads_of_server(simulation),
-                               .deck_text = simulation->used_text,
-                               .consistency = (qr_consistency)deck->checkpoint.consistency};
+    *out = (qr_checkpoint_config){.enabled = qr_checkpoints_wanted(deck),
+                                  .server = server,
+                                  .n_servers = comm->n_servers,
+                                  .state_dim = state_bytes(deck) / (int64_t)sizeof(float),
+                                  .n_options = deck->agents.options,
+                                  .page_agents_votes = qr_page_agents(simulation, 1),
+                                  .page_agents_state =
+                                      state_bytes(deck) > 0 ? qr_page_agents(simulation, state_bytes(deck)) : 0,
+                                  .incremental = deck->checkpoint.incremental,
+                                  .threads = threads_of_server(simulation),
+                                  .deck_text = simulation->used_text,
+                                  .consistency = (qr_consistency)deck->checkpoint.consistency};
     for (int t = 0; t < QR_N_TIERS && status == QR_OK; t++) {
         const qr_deck_tier *tier = tier_of(deck, t);
         char *directory = NULL;

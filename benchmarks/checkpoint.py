@@ -2,7 +2,7 @@
 """Checkpoints against the limits of memory, disk and compressor, measured in the same run.
 
     benchmarks/checkpoint.py QUORATE DIRECTORY [--agents 1e7] [--dim 64] [--ranks 2] [--backend cpu] [--every 60]
-                             [--seconds 130] [--threads auto] [--restart-agents 0]
+                             [--seconds 130] [--threads N] [--restart-agents 0]
 
 QUORATE is the executable, DIRECTORY is made on the disk to be measured and removed. One rank of --ranks does I/O. Needs
 nothing but Python. Prints, with their limits:
@@ -58,7 +58,7 @@ def parse():
     parser.add_argument("--backend", default="cpu")
     parser.add_argument("--every", type=float, default=60)
     parser.add_argument("--seconds", type=float, default=130)
-    parser.add_argument("--threads", default="auto")
+    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 1) // 2))
     parser.add_argument("--restart-agents", type=float, default=0)
     return parser.parse_args()
 
@@ -173,7 +173,7 @@ def drop_caches():
 
 
 def tier_of(summary, name):
-    return next(tier for tier in summary["checkpoints"]["tiers"] if tier["tier"] == name)
+    return summary["checkpoints"]["tiers"][name]
 
 
 def say(what, figure, unit, limit="", ratio=""):
@@ -201,7 +201,7 @@ def measure(options):
     newest = sorted(glob.glob("ck/*.h5"))[-1]
     direct = best_of(2, lambda: direct_write_rate(newest))
     written = nvme["stored_bytes"] / nvme["wall_s"]
-    threads = max(1, round(told["threads"]))
+    threads = options.threads
     compressor = nvme["stored_bytes"] / (nvme["compress_s"] / threads)
     limit = min(direct, compressor)
     say("writing, stored bytes a second", f"{written * 1e-6:.0f}", "MB/s",

@@ -62,6 +62,13 @@ typedef struct qr_steps {
         *row_leaders; /* out: [done] packed leader of the winner; both owned by the backend until its next call */
 } qr_steps;
 
+/* Own agents first .. first + count - 1 on their way out: votes as bytes, or states. */
+typedef struct qr_piece {
+    int64_t first, count;
+    void *out; /* [count] uint8_t, or [count][state_dim] float */
+    bool states;
+} qr_piece;
+
 typedef struct qr_backend_ops {
     const char *name;
 
@@ -115,6 +122,9 @@ typedef struct qr_backend_ops {
     /* Own votes / states first .. first + count - 1 (0-based in the part). */
     qr_status (*read_votes)(qr_backend *backend, int64_t first, int64_t count, uint8_t *out);
     qr_status (*read_state)(qr_backend *backend, int64_t first, int64_t count, float *out);
+
+    /* The same for many pieces at once, as fast as memory and link allow: a checkpoint stops the steps for so long. */
+    qr_status (*copy_out)(qr_backend *backend, const qr_piece *pieces, int64_t n);
 
     /* Sets own votes / states, as a restart does: all of them before the next step, in pieces in any order. Votes begin
      * at a multiple of QR_AGENTS_PER_WORD and, unless they reach the part's end, are a multiple of it. */

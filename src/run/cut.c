@@ -2,45 +2,87 @@
  * the server to compress what it has. */
 #include "run/simulation.h"
 
-static qr_status send_page(qr_simulation *simulation, int64_t generation, int tier, qr_page_kind kind, int64_t number,
-                           int64_t at, int64_t count)
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+/* Pages that are copied out together. */
+enum { MOST_AT_ONCE = 4096 };
+
+typedef struct batch {
+    qr_piece pieces[MOST_AT_ONCE];
+    qr_job jobs[MOST_AT_ONCE];
+    int64_t n;
+} batch;
+
+/* The job of one page; its slot comes later. */
+static void add_page(const qr_simulation *simulation, int64_t generation, int tier, qr_page_kind kind, int64_t number,
+                     int64_t at, int64_t count, batch *b)
+{
+    int64_t bytes = kind == QR_PAGE_VOTES ? count : count * simulation->model->state_dim * (int64_t)sizeof(float);
+    b->pieces[b->n] = (qr_piece){.first = at, .count = count, .states = kind == QR_PAGE_STATE};
+    b->jobs[b->n] = (qr_job){.kind = QR_JOB_CUT_PAGE,
+                             .step = simulation->step,
+                             .first = simulation->network->own.first + at,
+                             .count = count,
+                             .bytes = bytes,
+                             .slot = QR_NO_SLOT,
+                             .flags = (int32_t)kind,
+                             .arguments = {generation, tier, number}};
+    b->n++;
+}
+
+/* Slots for pages first .. of the batch, as many as are free, one at least. */
+static qr_status take_slots(qr_simulation *simulation, batch *b, int64_t first, int64_t *taken)
 {
     qr_results *results = &simulation->results;
     int32_t slot = QR_NO_SLOT;
     qr_status status = qr_queue_wait_slot(&results->queue, results->timeout_s, &slot, &results->waited_s);
-    if (status != QR_OK) {
-        return status;
+    *taken = 0;
+    while (status == QR_OK && slot != QR_NO_SLOT) {
+        b->jobs[first + *taken].slot = slot;
+        b->pieces[first + *taken].out = qr_queue_slot(&results->queue, slot);
+        ++*taken;
+        slot = first + *taken < b->n ? qr_queue_try_slot(&results->queue) : QR_NO_SLOT;
     }
-    void *page = qr_queue_slot(&results->queue, slot);
-    int64_t bytes = kind == QR_PAGE_VOTES ? count : count * simulation->model->state_dim * (int64_t)sizeof(float);
-    status = kind == QR_PAGE_VOTES ? simulation->ops->read_votes(simulation->backend, at, count, page)
-                                   : simulation->ops->read_state(simulation->backend, at, count, page);
-    qr_job job = {.kind = QR_JOB_CUT_PAGE,
-                  .step = simulation->step,
-                  .first = simulation->network->own.first + at,
-                  .count = count,
-                  .bytes = bytes,
-                  .slot = slot,
-                  .flags = (int32_t)kind,
-                  .arguments = {generation, tier, number}};
-    if (status == QR_OK) {
-        status = qr_queue_submit(&results->queue, &job, results->timeout_s);
+    return status;
+}
+
+/* All that fit into free slots are copied before the first is handed over, so that the server's threads do not take the
+ * memory's bandwidth from the copy. */
+static qr_status send_batch(qr_simulation *simulation, batch *b)
+{
+    qr_results *results = &simulation->results;
+    qr_status status = QR_OK;
+    for (int64_t sent = 0; sent < b->n && status == QR_OK;) {
+        int64_t taken = 0;
+        status = take_slots(simulation, b, sent, &taken);
+        if (status == QR_OK) {
+            status = simulation->ops->copy_out(simulation->backend, b->pieces + sent, taken);
+        }
+        for (int64_t i = sent; i < sent + taken; i++) {
+            if (status == QR_OK) {
+                status = qr_queue_submit(&results->queue, &b->jobs[i], results->timeout_s);
+                simulation->checkpoints.copied_bytes += b->jobs[i].bytes;
+            }
+            if (status != QR_OK) {
+                qr_queue_return_slot(&results->queue, b->jobs[i].slot);
+            }
+        }
+        sent += taken;
     }
-    if (status != QR_OK) {
-        qr_queue_return_slot(&results->queue, slot);
-        return status;
-    }
-    simulation->checkpoints.copied_bytes += bytes;
-    return QR_OK;
+    b->n = 0;
+    return status;
 }
 
 static qr_status send_pages(qr_simulation *simulation, int64_t generation, int tier, qr_page_kind kind,
-                            int64_t page_agents)
+                            int64_t page_agents, batch *b)
 {
     int64_t own = simulation->network->own.count;
     qr_status status = QR_OK;
     for (int64_t at = 0, number = 0; at < own && status == QR_OK; at += page_agents, number++) {
-        status = send_page(simulation, generation, tier, kind, number, at, qr_min64(page_agents, own - at));
+        add_page(simulation, generation, tier, kind, number, at, qr_min64(page_agents, own - at), b);
+        status = b->n == MOST_AT_ONCE ? send_batch(simulation, b) : QR_OK;
     }
     return status;
 }
@@ -56,14 +98,22 @@ qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier)
                     .slot = QR_NO_SLOT,
                     .flags = simulation->comm->me.part,
                     .arguments = {generation, tier, qr_page_count(simulation, simulation->comm->me.part)}};
-    qr_status status = qr_queue_submit(&results->queue, &begin, results->timeout_s);
+    batch *b = NULL;
+    qr_status status = qr_allocate(1, sizeof *b, "a checkpoint", (void **)&b);
     if (status == QR_OK) {
-        status = send_pages(simulation, generation, tier, QR_PAGE_VOTES, qr_page_agents(simulation, 1));
+        status = qr_queue_submit(&results->queue, &begin, results->timeout_s);
+    }
+    if (status == QR_OK) {
+        status = send_pages(simulation, generation, tier, QR_PAGE_VOTES, qr_page_agents(simulation, 1), b);
     }
     int64_t dim = simulation->model->state_dim;
     if (status == QR_OK && dim > 0) {
-        status = send_pages(simulation, generation, tier, QR_PAGE_STATE,
-                            qr_page_agents(simulation, dim * (int64_t)sizeof(float)));
+        int64_t agents = qr_page_agents(simulation, dim * (int64_t)sizeof(float));
+        status = send_pages(simulation, generation, tier, QR_PAGE_STATE, agents, b);
     }
+    if (status == QR_OK) {
+        status = send_batch(simulation, b);
+    }
+    free(b);
     return status;
 }

@@ -406,6 +406,20 @@ static qr_status cpu_read_state(qr_backend *backend, int64_t first, int64_t coun
     return QR_OK;
 }
 
+static qr_status cpu_copy_out(qr_backend *backend, const qr_piece *pieces, int64_t n)
+{
+#pragma omp parallel for schedule(dynamic) num_threads(backend->threads)
+    for (int64_t i = 0; i < n; i++) {
+        const qr_piece *piece = &pieces[i];
+        if (piece->states) {
+            (void)cpu_read_state(backend, piece->first, piece->count, piece->out);
+        } else {
+            (void)cpu_read_votes(backend, piece->first, piece->count, piece->out);
+        }
+    }
+    return QR_OK;
+}
+
 static qr_status cpu_write_votes(qr_backend *backend, int64_t first, int64_t count, const uint8_t *votes)
 {
     if (backend->n_planes == 0) {
@@ -453,6 +467,7 @@ const qr_backend_ops qr_backend_ops_cpu = {.name = "cpu",
                                            .update = cpu_update,
                                            .read_votes = cpu_read_votes,
                                            .read_state = cpu_read_state,
+                                           .copy_out = cpu_copy_out,
                                            .write_votes = cpu_write_votes,
                                            .write_state = cpu_write_state,
                                            .bytes_per_step = cpu_bytes_per_step,

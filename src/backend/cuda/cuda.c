@@ -208,39 +208,64 @@ static int64_t cuda_halo_bytes(const qr_backend *backend, int64_t n_votes)
     return n_votes;
 }
 
-static qr_status cuda_read_votes(qr_backend *backend, int64_t first, int64_t count, uint8_t *out)
+static qr_status fetch(qr_backend *backend, void *out, const void *from, size_t bytes, const char *what)
+{
+    const unsigned char *registered = backend->registered;
+    bool pinned = registered != NULL && (unsigned char *)out >= registered &&
+                  (unsigned char *)out + bytes <= registered + backend->registered_bytes;
+    /* A copy to pageable memory waits for what stands before it, too, but for ever. */
+    qr_status status = pinned ? QR_OK : qr_cuda_wait(backend);
+    return status == QR_OK
+               ? qr_cuda_check(cudaMemcpyAsync(out, from, bytes, cudaMemcpyDeviceToHost, backend->stream), what)
+               : status;
+}
+
+/* Enqueues; the staging buffer is taken again as soon as the stream has emptied it. */
+static qr_status fetch_votes(qr_backend *backend, int64_t first, int64_t count, uint8_t *out)
 {
     qr_status status = qr_cuda_check_lost(backend);
     for (int64_t at = 0; at < count && status == QR_OK; at += QR_CUDA_STAGING) {
         int64_t n = count - at < QR_CUDA_STAGING ? count - at : QR_CUDA_STAGING;
         qr_launch_load(&backend->part, first + at, n, backend->staging, backend->stream);
-        status = qr_cuda_wait(backend); /* a copy to pageable memory waits as well, but for ever */
-        if (status == QR_OK) {
-            status = qr_cuda_check(
-                cudaMemcpyAsync(out + at, backend->staging, (size_t)n, cudaMemcpyDeviceToHost, backend->stream),
-                "reading votes");
-        }
-        if (status == QR_OK) {
-            status = qr_cuda_wait(backend);
-        }
+        status = fetch(backend, out + at, backend->staging, (size_t)n, "reading votes");
     }
     return status;
 }
 
-static qr_status cuda_read_state(qr_backend *backend, int64_t first, int64_t count, float *out)
+static qr_status fetch_state(qr_backend *backend, int64_t first, int64_t count, float *out)
 {
     size_t dim = (size_t)backend->model->state_dim;
-    if (dim == 0 || count == 0) {
-        return QR_OK;
+    qr_status status = qr_cuda_check_lost(backend);
+    if (status != QR_OK || dim == 0 || count == 0) {
+        return status;
     }
-    qr_status status = qr_cuda_wait(backend);
-    if (status == QR_OK) {
-        status =
-            qr_cuda_check(cudaMemcpyAsync(out, backend->part.state + (size_t)first * dim,
-                                          (size_t)count * dim * sizeof(float), cudaMemcpyDeviceToHost, backend->stream),
-                          "reading states");
-    }
+    return fetch(backend, out, backend->part.state + (size_t)first * dim, (size_t)count * dim * sizeof(float),
+                 "reading states");
+}
+
+static qr_status cuda_read_votes(qr_backend *backend, int64_t first, int64_t count, uint8_t *out)
+{
+    qr_status status = fetch_votes(backend, first, count, out);
     return status == QR_OK ? qr_cuda_wait(backend) : status;
+}
+
+static qr_status cuda_read_state(qr_backend *backend, int64_t first, int64_t count, float *out)
+{
+    qr_status status = fetch_state(backend, first, count, out);
+    return status == QR_OK ? qr_cuda_wait(backend) : status;
+}
+
+/* One wait for all of it. */
+static qr_status cuda_copy_out(qr_backend *backend, const qr_piece *pieces, int64_t n)
+{
+    qr_status status = QR_OK;
+    for (int64_t i = 0; i < n && status == QR_OK; i++) {
+        const qr_piece *piece = &pieces[i];
+        status = piece->states ? fetch_state(backend, piece->first, piece->count, piece->out)
+                               : fetch_votes(backend, piece->first, piece->count, piece->out);
+    }
+    qr_status waited = qr_cuda_wait(backend);
+    return status == QR_OK ? waited : status;
 }
 
 static qr_status cuda_write_votes(qr_backend *backend, int64_t first, int64_t count, const uint8_t *votes)
@@ -281,6 +306,7 @@ static void cuda_register_memory(qr_backend *backend, void *memory, size_t bytes
 {
     if (backend->registered == NULL && cudaHostRegister(memory, bytes, cudaHostRegisterDefault) == cudaSuccess) {
         backend->registered = memory;
+        backend->registered_bytes = bytes;
     }
     (void)cudaGetLastError(); /* not to be taken for the next call's */
 }
@@ -336,6 +362,7 @@ const qr_backend_ops qr_backend_ops_cuda = {.name = "cuda",
                                             .run = qr_cuda_run,
                                             .read_votes = cuda_read_votes,
                                             .read_state = cuda_read_state,
+                                            .copy_out = cuda_copy_out,
                                             .write_votes = cuda_write_votes,
                                             .write_state = cuda_write_state,
                                             .register_memory = cuda_register_memory,

@@ -69,7 +69,8 @@ struct qr_backend {
     int64_t n_within;
     int64_t within_votes;
 
-    void *registered;    /* the caller's memory; NULL: none */
+    void *registered; /* the caller's memory; NULL: none */
+    size_t registered_bytes;
     uint8_t *staging;    /* device, QR_CUDA_STAGING bytes: votes on their way in and out */
     int64_t *handed_in;  /* device: [2][n_options] */
     int64_t *handed_out; /* pinned: the same, or a row */

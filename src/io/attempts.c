@@ -19,7 +19,7 @@ typedef struct part {
     int attempt;
     bool sound; /* of this run, and readable */
     int64_t first, count;
-    int64_t begins_after;
+    int64_t begins_after, every;
     int64_t rows;
     int64_t *steps; /* [rows] */
 } part;
@@ -94,8 +94,8 @@ static qr_status read_open(const qr_io_config *config, const char *path, hid_t f
         return QR_OK;
     }
     bool sound = qr_h5_get_int(file, "n_agents", &agents) && agents == config->n_agents &&
-                 qr_h5_get_int(file, "begins_after", &p->begins_after) && read_extent(file, "votes", 2, votes) &&
-                 read_extent(file, "step", 1, steps);
+                 qr_h5_get_int(file, "begins_after", &p->begins_after) && qr_h5_get_int(file, "every", &p->every) &&
+                 read_extent(file, "votes", 2, votes) && read_extent(file, "step", 1, steps);
     hid_t dataset = sound ? H5Dopen2(file, "votes", H5P_DEFAULT) : H5I_INVALID_HID;
     sound = sound && qr_h5_get_int(dataset, "first_agent", &p->first);
     H5Dclose(dataset);
@@ -240,7 +240,8 @@ static int64_t rows_up_to(const part *p, int64_t step)
     while (n < p->rows && p->steps[n] <= step) {
         n++;
     }
-    return n;
+    bool due = n == 0 || p->every < 1 || p->steps[n - 1] % p->every == 0 || p->steps[n - 1] == step;
+    return due ? n : n - 1;
 }
 
 static attempt gather(const qr_io_config *config, const listing *l, size_t at)

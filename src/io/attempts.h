@@ -5,8 +5,10 @@
  * new file is durable under its name, the old one stays, so that a kill at any moment costs nothing and the next
  * attempt finds its way: all that it goes by stands in the files.
  *
- * Root attributes of series.h5 and of each file of snapshots: run_id (the same for all attempts), attempt, and
- * begins_after: the step after which the attempt's rows begin (-1 for the first one). */
+ * Root attributes of series.h5 and of each file of snapshots: run_id (the same for all attempts), attempt,
+ * begins_after: the step after which the attempt's rows begin (-1 for the first one), and every: the steps from one row
+ * to the next (0: not known). The last row of an attempt may be one that is not due, as a run that ends or is stopped
+ * shows what it came to; it does not stay where the run goes on. */
 #ifndef QR_IO_ATTEMPTS_H
 #define QR_IO_ATTEMPTS_H
 

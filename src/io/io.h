@@ -69,6 +69,7 @@ typedef struct qr_io_config {
     int64_t keep_snapshots_to; /* and snapshots up to this one; what was written beyond is dropped */
     int64_t resume_snapshots;  /* index of the first snapshot that comes */
     int64_t series_every;      /* steps between two rows; 0: not known */
+    int64_t snapshot_every;    /* and between two snapshots */
     bool overwrite;            /* replace results of an earlier run */
 } qr_io_config;
 

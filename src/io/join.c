@@ -126,8 +126,8 @@ qr_status qr_join_parts(const qr_io_config *config, const qr_attempts *earlier)
     status = status != QR_OK ? status : qr_store_create(config->directory, QR_SNAPSHOTS_FILE, &store);
     qr_h5_lock();
     status = status != QR_OK ? status : qr_h5_create(store, path, &file);
-    if (status == QR_OK &&
-        (!make_joined_datasets(file, config, earlier) || !qr_describe_run(file, config, config->keep_snapshots_to))) {
+    if (status == QR_OK && (!make_joined_datasets(file, config, earlier) ||
+                            !qr_describe_run(file, config, config->keep_snapshots_to, config->snapshot_every))) {
         status = qr_h5_error(QR_INTERNAL, path, "cannot be made");
     }
     if (file >= 0) {

@@ -54,11 +54,12 @@ bool qr_part_parse(const char *name, int *attempt, int *server)
     return strcmp(name, again) == 0;
 }
 
-bool qr_describe_run(hid_t file, const qr_io_config *config, int64_t begins_after)
+bool qr_describe_run(hid_t file, const qr_io_config *config, int64_t begins_after, int64_t every)
 {
     return qr_h5_set_text(file, "run_id", config->run_id != NULL ? config->run_id : "") &&
            qr_h5_set_int(file, "attempt", config->attempt) &&
            qr_h5_set_int(file, "begins_after", config->attempt > 0 ? begins_after : -1) &&
+           qr_h5_set_int(file, "every", every) &&
            qr_h5_set_text(file, "title", config->title != NULL ? config->title : "") &&
            qr_h5_set_text(file, "deck", config->deck_text != NULL ? config->deck_text : "") &&
            qr_h5_set_text(file, "version", config->version != NULL ? config->version : "") &&

@@ -20,7 +20,7 @@ void qr_part_name(int attempt, int server, char out[QR_PART_NAME_BYTES]);
 bool qr_part_parse(const char *name, int *attempt, int *server);
 
 /* title, deck, version, n_agents, n_options, and what io/attempts.h names. begins_after: for attempts from 1 on. */
-bool qr_describe_run(hid_t file, const qr_io_config *config, int64_t begins_after);
+bool qr_describe_run(hid_t file, const qr_io_config *config, int64_t begins_after, int64_t every);
 
 /* snapshots.xdmf for the first n snapshots (XDMF 3: temporal collection of co-rectilinear meshes). */
 qr_status qr_write_xdmf(const qr_io_config *config, const int64_t *steps, int64_t n, bool durable);

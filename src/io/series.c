@@ -93,8 +93,7 @@ static qr_status make_file(qr_series *series, const qr_io_config *config)
 {
     qr_status status = qr_h5_create(series->store, series->path, &series->file);
     status = status != QR_OK ? status : make_datasets(series);
-    if (status == QR_OK && !(qr_describe_run(series->file, config, config->keep_rows_to) &&
-                             qr_h5_set_int(series->file, "series_every", config->series_every))) {
+    if (status == QR_OK && !qr_describe_run(series->file, config, config->keep_rows_to, config->series_every)) {
         status = qr_h5_error(QR_INTERNAL, series->path, "cannot be made");
     }
     return status;
@@ -213,7 +212,7 @@ static const char *find_gap(const earlier_rows *e, const qr_io_config *config, i
     int64_t every = 0;
     int64_t began = -1;
     qr_h5_lock();
-    bool known = qr_h5_get_int(e->file, "series_every", &every) && qr_h5_get_int(e->file, "begins_after", &began);
+    bool known = qr_h5_get_int(e->file, "every", &every) && qr_h5_get_int(e->file, "begins_after", &began);
     qr_h5_unlock();
     if (!known || every < 1) {
         return NULL;

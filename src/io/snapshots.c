@@ -107,7 +107,7 @@ static qr_status make_file(qr_snapshots *s, const qr_io_config *config)
 {
     qr_status status = qr_h5_create(s->store, s->path, &s->file);
     status = status != QR_OK ? status : make_datasets(s);
-    if (status == QR_OK && !qr_describe_run(s->file, config, config->keep_snapshots_to)) {
+    if (status == QR_OK && !qr_describe_run(s->file, config, config->keep_snapshots_to, config->snapshot_every)) {
         status = qr_h5_error(QR_INTERNAL, s->path, "cannot be made");
     }
     return status;

@@ -79,6 +79,7 @@ static qr_status create_server(qr_simulation *simulation)
                            .keep_snapshots_to = last_kept(simulation, deck->output.snapshot_every),
                            .resume_snapshots = simulation->results.snapshots,
                            .series_every = deck->output.series_every.steps,
+                           .snapshot_every = deck->output.snapshot_every.steps,
                            .checkpoint = checkpoint.enabled ? &checkpoint : NULL,
                            .transport = checkpoint.replicas > 0 ? &simulation->transport : NULL};
     if (status == QR_OK) {

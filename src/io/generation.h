@@ -153,6 +153,9 @@ qr_codec_kind qr_generation_codec(const qr_generation_reader *reader);
  * other tools need those. */
 qr_status qr_generation_check_metadata(const qr_generation_reader *reader);
 
+/* Pages [first, first + n) will be read soon: the system may begin to fetch them. */
+void qr_generation_expect(const qr_generation_reader *reader, size_t first, size_t n);
+
 /* Removes the files of a share, and its bad mark; missing ones are no error. */
 qr_status qr_generation_remove(const char *directory, int64_t generation, int server, bool replica);
 

@@ -5,6 +5,7 @@
 #include "io/file.h"
 #include "io/generation_index.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,6 +200,17 @@ qr_status qr_generation_read_stored(const qr_generation_reader *reader, size_t i
         *stored = scratch->bytes;
     }
     return status;
+}
+
+void qr_generation_expect(const qr_generation_reader *reader, size_t first, size_t n)
+{
+    for (size_t i = first; i < first + n; i++) {
+        const qr_page_record *record = &reader->index.records[i];
+        const data_file *from = file_of(reader, record->generation);
+        if (from != NULL) { /* a hint: what becomes of it is of no account */
+            (void)posix_fadvise(from->file, (off_t)record->address, (off_t)record->stored_bytes, POSIX_FADV_WILLNEED);
+        }
+    }
 }
 
 qr_status qr_generation_read_page(const qr_generation_reader *reader, size_t i, qr_page_scratch *scratch, void *raw)

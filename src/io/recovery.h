@@ -35,6 +35,9 @@ qr_status qr_share_open(const qr_recovery *recovery, int64_t generation, int ser
 void qr_share_close(qr_share *share);
 const qr_page_record *qr_share_pages(const qr_share *share, size_t *n);
 
+/* Pages [first, first + n) will be read soon. Not beside reads. */
+void qr_share_expect(const qr_share *share, size_t first, size_t n);
+
 /* Page i from the first copy that has it whole. Copies found damaged are marked on disk and warned of once each;
  * QR_DATA when no copy is left. Threads may call this side by side. */
 qr_status qr_share_read_page(qr_share *share, size_t i, qr_page_scratch *scratch, void *raw);

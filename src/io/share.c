@@ -210,6 +210,11 @@ static qr_status read_from(qr_share *share, copy *c, size_t i, qr_page_scratch *
     return status;
 }
 
+void qr_share_expect(const qr_share *share, size_t first, size_t n)
+{
+    qr_generation_expect(share->first, first, n);
+}
+
 qr_status qr_share_read_page(qr_share *share, size_t i, qr_page_scratch *scratch, void *raw)
 {
     enum { MOST_NOTED = 64 };

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { TAG_PAGE = 31, BATCH_BYTES = 64 << 20, MOST_BATCH = 256, PAUSE_US = 50 };
+enum { TAG_PAGE = 31, BATCH_BYTES = 64 << 20, MOST_BATCH = 256, PAUSE_US = 50, READERS_A_CORE = 4 };
 
 /* Before the agents in a message. */
 typedef struct page_head {
@@ -139,7 +139,7 @@ static qr_status prepare_reader(reader *r)
 {
     size_t bytes = page_bytes(r->manifest);
     int64_t fitting = (int64_t)(BATCH_BYTES / bytes);
-    r->n_threads = omp_get_num_procs();
+    r->n_threads = READERS_A_CORE * omp_get_num_procs(); /* some wait for the disk while others unpack */
     r->batch = (int)(fitting < r->n_threads ? r->n_threads : fitting > MOST_BATCH ? MOST_BATCH : fitting);
     qr_status status = qr_allocate((size_t)r->batch, sizeof *r->raw, "pages", (void **)&r->raw);
     if (status == QR_OK) {
@@ -231,6 +231,12 @@ static bool read_batch(reader *r)
     int n = left < (size_t)r->batch ? (int)left : r->batch;
     qr_share *share = r->shares[r->share];
     size_t first = r->page;
+    size_t next = first + (size_t)n;
+    size_t after = n_pages - next < (size_t)r->batch ? n_pages - next : (size_t)r->batch;
+    if (first == 0) {
+        qr_share_expect(share, 0, next);
+    }
+    qr_share_expect(share, next, after); /* the disk goes on while pages are unpacked and sent */
 #pragma omp parallel for schedule(dynamic) num_threads(r->n_threads)
     for (int i = 0; i < n; i++) {
         r->outcomes[i] = qr_share_read_page(share, first + (size_t)i, &r->scratch[omp_get_thread_num()], r->raw[i]);

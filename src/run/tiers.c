@@ -162,6 +162,17 @@ qr_status qr_tier_directory(const qr_deck *deck, int tier, int node, char **out)
     return status;
 }
 
+/* A server without compute ranks ends as soon as it has begun. */
+static bool serves_anybody(const qr_comm *comm, int server)
+{
+    for (int part = 0; part < comm->n_parts; part++) {
+        if (comm->all[comm->world_of_part[part]].server == server) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Servers of the nodes that follow, one a node: [*n] numbers, malloc'd. */
 static qr_status choose_replica_servers(const qr_simulation *simulation, int server, int **out, int *n)
 {
@@ -178,7 +189,8 @@ static qr_status choose_replica_servers(const qr_simulation *simulation, int ser
         int first = -1;
         int count = 0;
         for (int rank = 0; rank < comm->size; rank++) {
-            if (comm->all[rank].node == node && comm->all[rank].role == QR_ROLE_IO) {
+            if (comm->all[rank].node == node && comm->all[rank].role == QR_ROLE_IO &&
+                serves_anybody(comm, comm->all[rank].server)) {
                 first = first < 0 || comm->all[rank].server < first ? comm->all[rank].server : first;
                 count++;
             }

@@ -75,15 +75,18 @@ set_mpi_environment() {
 # run_forwarding_signals COMMAND...: runs mpirun or srun so that INT, TERM and USR1 sent to this script reach every rank as
 # SIGUSR1, upon which Quorate writes what it has and ends cleanly. (On TERM itself, mpirun would kill the ranks a second
 # later.) A second INT or TERM ends the command at once. Returns its exit code.
+# stop_signal is then the first of them, empty when none came.
+stop_signal=
 run_forwarding_signals() {
     local status child stops=0
+    stop_signal=
     # A process group of its own: the terminal's ^C then reaches this script alone.
     set -m
     "$@" </dev/null &
     child=$!
     set +m
-    trap 'kill -USR1 "$child" 2>/dev/null || true' USR1
-    trap 'stops=$((stops + 1)); if [ $stops -eq 1 ]; then
+    trap 'stop_signal=${stop_signal:-USR1}; kill -USR1 "$child" 2>/dev/null || true' USR1
+    trap 'stop_signal=${stop_signal:-TERM}; stops=$((stops + 1)); if [ $stops -eq 1 ]; then
             say "stopping: results are being written (again: stop at once)"; kill -USR1 "$child" 2>/dev/null || true
         else
             kill -TERM "$child" 2>/dev/null || true
@@ -103,6 +106,99 @@ run_forwarding_signals() {
         fi
     done
     trap - USR1 INT TERM
+    return "$status"
+}
+
+# resolve_deck QUORATE DECK [ARGUMENT of run]...: sets resolved_deck, the deck as the program understands it, without the
+# comments that say who set each value.
+resolve_deck() {
+    local quorate=$1 deck=$2 settings=()
+    shift 2
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --set=*) settings+=("$1") ;;
+        --set)
+            settings+=(--set "${2:-}")
+            [ $# -eq 1 ] || shift
+            ;;
+        --restart) [ $# -eq 1 ] || shift ;;
+        esac
+        shift
+    done
+    resolved_deck=$("$quorate" check "$deck" "${settings[@]}") || return
+    resolved_deck=$(printf '%s\n' "$resolved_deck" | sed 's/ *  # .*$//')
+}
+
+# deck_value SECTION KEY: a value of the resolved deck without quotes, empty when there is none.
+deck_value() {
+    printf '%s\n' "$resolved_deck" | awk -v section="$1:" -v key="$2:" '
+        /^[^ ]/ { inside = ($1 == section) }
+        inside && /^ / && $1 == key { sub(/^[^:]*:[ ]*/, ""); gsub(/^["'\'']|["'\'']$/, ""); print; exit }'
+}
+
+# deck_has_checkpoints: whether the resolved deck asks for any.
+deck_has_checkpoints() {
+    printf '%s\n' "$resolved_deck" | awk '
+        /^[^ ]/ { inside = ($1 == "checkpoint:") }
+        inside && $1 == "every:" && $2 != "never" { found = 1 }
+        END { exit !found }' || [ -n "$(tier_directories)" ]
+}
+
+# tier_directories: "nvme scratch/ckpt", a line for each tier that the resolved deck names a directory for.
+tier_directories() {
+    printf '%s\n' "$resolved_deck" | awk '
+        /^[^ ]/ { inside = ($1 == "checkpoint:") }
+        inside && /^    [a-z]+:$/ { tier = $1; sub(/:$/, "", tier) }
+        inside && $1 == "directory:" { sub(/^[^:]*:[ ]*/, ""); gsub(/^["'\'']|["'\'']$/, ""); if ($0 != "") print tier, $0 }'
+}
+
+# summary_value RESULTS KEY: a number of summary.json.
+summary_value() {
+    sed -n 's/^  "'"$2"'": *\(-\{0,1\}[0-9][0-9]*\),*$/\1/p' "$1/summary.json" 2>/dev/null
+}
+
+# made_progress RESULTS: whether the attempt that has just ended took any step.
+made_progress() {
+    local from to
+    from=$(summary_value "$1" began_at_step)
+    to=$(summary_value "$1" steps)
+    [ -n "$from" ] && [ -n "$to" ] && [ "$to" -gt "$from" ]
+}
+
+# run_slurm_job LAUNCHER... -- QUORATE DECK [ARGUMENT of run]...: one run within a Slurm job. A deck with checkpoints goes on
+# from the newest one; warned of the time limit, it leaves a checkpoint, and the job queues itself again. It does not after
+# scancel or when Slurm preempts it (which queues it again if it is to), nor when the attempt took no step: the next one would
+# take none either.
+run_slurm_job() {
+    local launch=() status=0 restart=() quorate results
+    while [ "$1" != -- ]; do
+        launch+=("$1")
+        shift
+    done
+    shift
+    quorate=$1
+    shift
+    resolve_deck "$quorate" "$@" || return
+    results=$(deck_value output directory)
+    if deck_has_checkpoints; then
+        case " $* " in
+        *" --restart"*) ;;
+        *) restart=(--restart auto) ;;
+        esac
+        [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || say "queued again, $SLURM_RESTART_COUNT time(s) so far"
+    fi
+    run_forwarding_signals "${launch[@]}" "$quorate" run "$@" "${restart[@]}" || status=$?
+    if [ "$status" -ne 75 ] || [ "$stop_signal" != USR1 ]; then
+        return "$status"
+    fi
+    if ! made_progress "$results"; then
+        printf 'not queued again: no step was taken in this attempt; give the job more time\n' >&2
+    elif scontrol requeue "$SLURM_JOB_ID"; then
+        say "queued again, to go on from step $(summary_value "$results" steps)"
+        sleep 60 # Slurm ends this script now
+    else
+        printf 'not queued again: Slurm refuses (sbatch --requeue allows it); submitted again, the job goes on\n' >&2
+    fi
     return "$status"
 }
 

@@ -16,8 +16,11 @@
 #SBATCH --time=01:00:00
 ##SBATCH --partition=YOUR_PARTITION
 ##SBATCH --account=YOUR_ACCOUNT
-# Slurm warns this script 60 s before the time limit; the run then writes what it has and ends cleanly.
+# Slurm warns this script 60 s before the time limit. The run then writes what it has; a deck with checkpoints leaves one, and
+# the job queues itself again to go on from there. Give it more time when agents or snapshots take long to write.
 #SBATCH --signal=B:USR1@60
+#SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --output=quorate-%A_%a.log
 # Clusters: load the modules that Quorate was built with.
 # module load gcc openmpi hdf5
@@ -39,7 +42,13 @@ if is_complete "$results"; then
     exit 0
 fi
 
+# Each seed has its checkpoints in a folder of its own, too.
+resolve_deck "$quorate" "$@"
+while read -r tier directory; do
+    set -- "$@" --set "checkpoint.tiers.$tier.directory=$directory/$(basename "$results")"
+done < <(tier_directories)
+
 say "job $SLURM_JOB_ID: seed $seed, $SLURM_NTASKS ranks, into $results"
 set_mpi_environment "$SLURM_NTASKS"
-run_forwarding_signals mpirun -n "$SLURM_NTASKS" "$quorate" run "$@" \
+run_slurm_job mpirun -n "$SLURM_NTASKS" -- "$quorate" "$@" \
     --set run.seed="$seed" --set output.directory="$results" --set output.overwrite=true

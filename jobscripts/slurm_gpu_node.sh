@@ -19,9 +19,11 @@
 ##SBATCH --mem=0
 ##SBATCH --partition=YOUR_PARTITION
 ##SBATCH --account=YOUR_ACCOUNT
-# Slurm warns this script 60 s before the time limit; the run then writes what it has and ends cleanly. Give it more when
-# snapshots are large.
+# Slurm warns this script 60 s before the time limit. The run then writes what it has; a deck with checkpoints leaves one, and
+# the job queues itself again to go on from there. Give it more time when agents or snapshots take long to write.
 #SBATCH --signal=B:USR1@60
+#SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --output=quorate-%j.log
 # Clusters: load the modules that Quorate was built with.
 # module load gcc openmpi hdf5 cuda nccl
@@ -39,4 +41,4 @@ say "job $SLURM_JOB_ID: $SLURM_NTASKS ranks on $SLURM_JOB_NODELIST, $(describe_g
 set_mpi_environment "$SLURM_NTASKS"
 # Every rank sees all GPUs of the node and takes its own: compute rank r of the node drives GPU r, and moves to the cores next
 # to it; mpirun must not bind ranks before that.
-run_forwarding_signals mpirun --bind-to none -n "$SLURM_NTASKS" "$quorate" run "$@"
+run_slurm_job mpirun --bind-to none -n "$SLURM_NTASKS" -- "$quorate" "$@"

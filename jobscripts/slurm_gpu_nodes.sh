@@ -19,8 +19,11 @@
 ##SBATCH --mem=0
 ##SBATCH --partition=YOUR_PARTITION
 ##SBATCH --account=YOUR_ACCOUNT
-# Slurm warns this script 60 s before the time limit; the run then writes what it has and ends cleanly.
+# Slurm warns this script 60 s before the time limit. The run then writes what it has; a deck with checkpoints leaves one, and
+# the job queues itself again to go on from there. Give it more time when agents or snapshots take long to write.
 #SBATCH --signal=B:USR1@60
+#SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --output=quorate-%j.log
 # Clusters: load the modules that Quorate was built with.
 # module load gcc openmpi hdf5 cuda nccl
@@ -47,8 +50,8 @@ set_mpi_environment $((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
 # it. So nobody binds ranks before that, and no rank gets a GPU of its own from Slurm (--gpu-bind, --gpus-per-task): ranks
 # that cannot see each other's GPUs cannot copy between them.
 case $launcher in
-mpirun) run_forwarding_signals mpirun --bind-to none -n "$SLURM_NTASKS" "$quorate" run "$@" ;;
-srun) run_forwarding_signals srun --mpi="${QUORATE_PMI:-pmix}" --cpu-bind=none --gpu-bind=none --kill-on-bad-exit=1 "$quorate" run "$@" ;;
+mpirun) run_slurm_job mpirun --bind-to none -n "$SLURM_NTASKS" -- "$quorate" "$@" ;;
+srun) run_slurm_job srun --mpi="${QUORATE_PMI:-pmix}" --cpu-bind=none --gpu-bind=none --kill-on-bad-exit=1 -- "$quorate" "$@" ;;
 *)
     printf 'QUORATE_LAUNCHER is %s; it can be mpirun or srun\n' "$launcher" >&2
     exit 2

@@ -16,9 +16,11 @@
 ##SBATCH --mem=0
 ##SBATCH --partition=YOUR_PARTITION
 ##SBATCH --account=YOUR_ACCOUNT
-# Slurm warns this script 60 s before the time limit; the run then writes what it has and ends cleanly. Give it more when
-# snapshots are large.
+# Slurm warns this script 60 s before the time limit. The run then writes what it has; a deck with checkpoints leaves one, and
+# the job queues itself again to go on from there. Give it more time when agents or snapshots take long to write.
 #SBATCH --signal=B:USR1@60
+#SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --output=quorate-%j.log
 # Clusters: load the modules that Quorate was built with.
 # module load gcc openmpi hdf5
@@ -34,4 +36,4 @@ check_job "$quorate" "$@"
 
 say "job $SLURM_JOB_ID: $SLURM_NTASKS ranks on $SLURM_JOB_NODELIST"
 set_mpi_environment "$SLURM_NTASKS"
-run_forwarding_signals mpirun -n "$SLURM_NTASKS" "$quorate" run "$@"
+run_slurm_job mpirun -n "$SLURM_NTASKS" -- "$quorate" "$@"

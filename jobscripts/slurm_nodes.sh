@@ -18,8 +18,11 @@
 ##SBATCH --mem=0
 ##SBATCH --partition=YOUR_PARTITION
 ##SBATCH --account=YOUR_ACCOUNT
-# Slurm warns this script 60 s before the time limit; the run then writes what it has and ends cleanly.
+# Slurm warns this script 60 s before the time limit. The run then writes what it has; a deck with checkpoints leaves one, and
+# the job queues itself again to go on from there. Give it more time when agents or snapshots take long to write.
 #SBATCH --signal=B:USR1@60
+#SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --output=quorate-%j.log
 # Clusters: load the modules that Quorate was built with.
 # module load gcc openmpi hdf5
@@ -42,8 +45,8 @@ set -- "$@" --set io.ranks_per_node="${QUORATE_IO_RANKS_PER_NODE:-1}"
 say "job $SLURM_JOB_ID: $SLURM_NTASKS ranks on $SLURM_JOB_NUM_NODES nodes ($SLURM_JOB_NODELIST), by $launcher"
 set_mpi_environment $((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
 case $launcher in
-mpirun) run_forwarding_signals mpirun -n "$SLURM_NTASKS" "$quorate" run "$@" ;;
-srun) run_forwarding_signals srun --mpi="${QUORATE_PMI:-pmix}" --kill-on-bad-exit=1 "$quorate" run "$@" ;;
+mpirun) run_slurm_job mpirun -n "$SLURM_NTASKS" -- "$quorate" "$@" ;;
+srun) run_slurm_job srun --mpi="${QUORATE_PMI:-pmix}" --kill-on-bad-exit=1 -- "$quorate" "$@" ;;
 *)
     printf 'QUORATE_LAUNCHER is %s; it can be mpirun or srun\n' "$launcher" >&2
     exit 2

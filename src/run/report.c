@@ -69,7 +69,7 @@ qr_progress qr_progress_begin(const qr_simulation *simulation)
     double every = simulation->deck->run.progress_every;
     bool terminal = is_terminal();
     double now = qr_now_s();
-    return (qr_progress){.every_s = every, .last_s = now, .terminal = terminal};
+    return (qr_progress){.every_s = every, .last_s = now, .last_step = simulation->step, .terminal = terminal};
 }
 
 /* Seconds as 4 s, 3:05 or 2:07:00. */
@@ -255,6 +255,7 @@ qr_status qr_report_summary(qr_simulation *simulation)
         (void)json_object_set_new(summary, "gpu_of_compute_rank_0", gpu);
     }
     if (summary != NULL) {
+        (void)json_object_set_new(summary, "began_at_step", json_integer(simulation->first_step));
         (void)json_object_set_new(summary, "restarts", json_integer(simulation->checkpoints.restarts));
         (void)json_object_set_new(summary, "resumable", json_boolean(simulation->resumable));
     }

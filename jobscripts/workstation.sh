@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # From an input deck to a picture, on one machine: installs what is missing, builds, runs, plots, says where.
 #
-#   jobscripts/workstation.sh DECK [--set key=value]... [--ranks N]
+#   jobscripts/workstation.sh DECK [--set key=value]... [--ranks N] [--restart auto|DIR]
 #
 # Paths in the deck count from the folder you are in. Safe to run again: nothing that is there already is done twice, and
-# a run whose results are complete is not repeated. ^C, SIGTERM and SIGUSR1 end the run with its results written.
-# Exit codes: Quorate's own (0 done, 2 deck or usage, 3 environment, 4 data or I/O).
+# a run whose results are complete is not repeated. ^C, SIGTERM and SIGUSR1 end the run with its results written; where the
+# deck has checkpoints the same command goes on from there, also after a crash. --restart goes on with a deck that was changed
+# where a restart may change it (more steps, say). Exit codes: Quorate's own (0 done, 2 deck or usage, 3 environment, 4 data
+# or I/O, 75 stopped with a checkpoint).
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -14,13 +16,14 @@ root=$(dirname "$scripts")
 . "$scripts/lib.sh"
 
 usage() {
-    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
 deck=
 ranks=
 settings=()
+restart=()
 while [ $# -gt 0 ]; do
     case $1 in
     --set)
@@ -31,6 +34,11 @@ while [ $# -gt 0 ]; do
     --ranks)
         [ $# -ge 2 ] || usage
         ranks=$2
+        shift
+        ;;
+    --restart)
+        [ $# -ge 2 ] || usage
+        restart=(--restart "$2")
         shift
         ;;
     -*) usage ;;
@@ -66,36 +74,44 @@ if [ -z "$ranks" ]; then
     [ "$cores" -gt 4 ] || ranks=$((cores + 1))
 fi
 
-# The deck as the program understands it, without the comments that say who set each value.
-resolved=$("$quorate" check "$deck" "${settings[@]}" | sed 's/ *  # .*$//')
-# deck_value SECTION KEY: the value without quotes, empty when there is none.
-deck_value() {
-    printf '%s\n' "$resolved" | awk -v section="$1:" -v key="$2:" '
-        /^[^ ]/ { inside = ($1 == section) }
-        inside && /^ / && $1 == key { sub(/^[^:]*:[ ]*/, ""); gsub(/^["'\'']|["'\'']$/, ""); print; exit }'
-}
+resolve_deck "$quorate" "$deck" "${settings[@]}"
 results=$(deck_value output directory)
 if [ -z "$results" ]; then
     printf 'no output.directory in the resolved deck\n' >&2
     exit 4
 fi
 
-# What decides the results: the program, the resolved deck, and the files that the deck names.
+# What decides the results: the resolved deck, the files that the deck names, and the program.
 fingerprint() {
     local named
-    sha256sum <"$quorate"
-    printf '%s\n' "$resolved"
+    printf '%s\n' "$resolved_deck"
     for named in "$(deck_value agents file)" "$(deck_value model weights)" "$(deck_value network file)"; do
         [ -z "$named" ] || sha256sum <"$named"
     done
 }
-stamp=$(fingerprint | sha256sum | cut -d ' ' -f 1)
+deck_stamp=$(fingerprint | sha256sum | cut -d ' ' -f 1)
+stamp=$(printf '%s' "$deck_stamp" | cat - "$quorate" | sha256sum | cut -d ' ' -f 1)
+# Two lines: how far the results are ("started" or "done") and what decides them; the same without the program.
 stamp_file=$results/workstation.stamp
+stopped=0
 
-if is_complete "$results" && [ "$(cat "$stamp_file" 2>/dev/null)" = "done $stamp" ]; then
+if [ ${#restart[@]} -eq 0 ] && is_complete "$results" && grep -qsx "done $stamp" "$stamp_file"; then
     say "the results of this deck and this program are complete: $results (not run again)"
 else
-    if [ -e "$results/series.h5" ] && ! grep -qs '^started ' "$stamp_file"; then
+    keep=
+    overwrite=(--set output.overwrite=true)
+    if [ ${#restart[@]} -gt 0 ]; then
+        overwrite=()
+    elif deck_has_checkpoints && grep -qsx "deck $deck_stamp" "$stamp_file"; then
+        restart=(--restart auto)
+    elif deck_has_checkpoints; then
+        # Checkpoints of another run, in directories that are not moved aside with its results, are not to be lost.
+        overwrite=()
+        keep=yes
+    elif ! grep -qs '^started ' "$stamp_file"; then
+        keep=yes
+    fi
+    if [ -n "$keep" ] && [ -e "$results/series.h5" ]; then
         # Someone else's results, or those of another deck: kept.
         n=1
         while [ -e "$results.$n" ]; do n=$((n + 1)); done
@@ -103,22 +119,28 @@ else
         say "results of another run were in $results: moved to $results.$n"
     fi
     mkdir -p "$results"
-    printf 'started %s\n' "$stamp" >"$stamp_file"
+    printf 'started %s\ndeck %s\n' "$stamp" "$deck_stamp" >"$stamp_file"
     say "running $deck on $ranks ranks ($cores cores)"
     status=0
     # Ranks cannot see whether a person is watching.
     if [ -t 1 ]; then
         export QUORATE_TERMINAL=1
     fi
-    run_forwarding_signals mpirun -n "$ranks" "$quorate" run "$deck" "${settings[@]}" --set output.overwrite=true ||
+    run_forwarding_signals mpirun -n "$ranks" "$quorate" run "$deck" "${settings[@]}" "${overwrite[@]}" "${restart[@]}" ||
         status=$?
-    if [ "$status" -ne 0 ]; then
+    if [ "$status" -eq 75 ]; then
+        say "the run was stopped with a checkpoint: the same command goes on from there"
+        stopped=$status
+    elif [ "$status" -ne 0 ]; then
+        [ -e "$results/series.h5" ] || rm -f "$stamp_file" # it did not even begin
         printf 'the run ended with exit code %d; what it left is in %s\n' "$status" "$results" >&2
         exit "$status"
     fi
     # A run that was told to stop is not complete: the next call starts it anew.
-    if is_complete "$results"; then
-        printf 'done %s\n' "$stamp" >"$stamp_file"
+    if [ "$stopped" -ne 0 ]; then
+        :
+    elif is_complete "$results"; then
+        printf 'done %s\ndeck %s\n' "$stamp" "$deck_stamp" >"$stamp_file"
     else
         say "the run was stopped early; its results up to then are in $results"
     fi
@@ -135,3 +157,4 @@ fi
 
 say "done. Everything is in $results:"
 find "$results" -maxdepth 1 -type f -size +0 ! -name workstation.stamp -printf '     %f  (%s bytes)\n' | sort
+exit "$stopped"

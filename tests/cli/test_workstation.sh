@@ -82,5 +82,48 @@ check "SIGTERM: results are flushed" grep -q '"stopped_by": "SIGUSR1"' out/endle
 check "SIGTERM: not taken for complete" said 'stopped early'
 check "SIGTERM: drawn up to there" test -s out/endless/shares.png
 
+# ---- a deck with checkpoints: the same command goes on
+cat >long.yml <<'YML'
+run:        {title: Goes on, seed: 1, steps: 100000000, stop: steps}
+agents:     {options: 2}
+model:      {rule: voter}
+network:    {kind: lattice2d, size: [64, 64]}
+checkpoint: {every: 1 s}
+output:     {directory: out/long, series_every: 1000 steps}
+YML
+# stop_long [ARGUMENT...]: starts it and stops it when it has left a checkpoint
+stop_long() {
+    "$workstation" long.yml "$@" >log 2>&1 </dev/null &
+    process=$!
+    for ((i = 0; i < 300; i++)); do
+        grep -q '^network ' log && [ -n "$(find out/long/checkpoints -name '*.manifest' 2>/dev/null)" ] && break
+        sleep 0.2
+    done
+    kill -TERM "$process"
+    status=0
+    wait "$process" || status=$?
+}
+reached() {
+    sed -n 's/^  "steps": \([0-9]*\),$/\1/p' out/long/summary.json
+}
+stop_long
+check "told to stop with checkpoints: exit code 75" test "$status" -eq 75
+check "told to stop with checkpoints: says how to go on" said 'the same command goes on from there'
+check "told to stop with checkpoints: drawn up to there" test -s out/long/shares.png
+first=$(reached)
+stop_long
+check "the same command: goes on" said "restart: checkpoint [0-9]*, step $first,"
+check "the same command: gets on" test "$(reached)" -gt "$first"
+check "the same command: nothing is moved aside" test ! -e out/long.1
+second=$(reached)
+check "fewer steps are left: it ends with 0" call long.yml --restart auto --set run.steps=$((second + 500))
+check "fewer steps are left: they are taken" test "$(reached)" -eq $((second + 500))
+check "fewer steps are left, again: not run" call long.yml --set run.steps=$((second + 500))
+check "fewer steps are left, again: says so" said 'not run again'
+stop_long --set run.seed=2
+check "another seed: begins afresh" test "$(grep -c 'restart: checkpoint' log)" -eq 0
+check "another seed: results and checkpoints are kept" \
+    test -s out/long.1/series.h5 -a -n "$(find out/long.1/checkpoints -name '*.manifest')"
+
 printf '%d failures\n' "$failures"
 [ "$failures" -eq 0 ]

@@ -21,6 +21,7 @@ import json
 import mmap
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +64,15 @@ def parse():
     return parser.parse_args()
 
 
+def ranks_of(program):
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit() and os.readlink(f"/proc/{entry}/exe") == os.path.realpath(program):
+                yield int(entry)
+        except OSError:
+            continue
+
+
 def run(options, agents, *settings, signal_after=None):
     """Runs the deck; with signal_after, SIGUSR1 ends it after so many seconds. Returns summary.json."""
     with open("deck.yml", "w", encoding="utf-8") as deck:
@@ -74,7 +84,8 @@ def run(options, agents, *settings, signal_after=None):
             while not os.path.exists("out/series.h5") and job.poll() is None:
                 time.sleep(0.01)
             time.sleep(signal_after)
-            job.send_signal(10)  # SIGUSR1; mpirun passes it on
+            for pid in ranks_of(options.quorate):  # not every mpirun passes it on
+                os.kill(pid, signal.SIGUSR1)
         output = job.stdout.read()
     if job.returncode not in (0, 75):
         sys.exit(f"{' '.join(line)} ended with {job.returncode}:\n{output}")

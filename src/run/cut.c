@@ -12,6 +12,7 @@ enum { MOST_AT_ONCE = 4096 };
 typedef struct batch {
     qr_piece pieces[MOST_AT_ONCE];
     qr_job jobs[MOST_AT_ONCE];
+    int32_t slots[MOST_AT_ONCE];
     int64_t n;
 } batch;
 
@@ -32,7 +33,15 @@ static void add_page(const qr_simulation *simulation, int64_t generation, int ti
     b->n++;
 }
 
-/* Slots for pages first .. of the batch, as many as are free, one at least. */
+static int ascending(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a;
+    int32_t y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Slots for pages first .. of the batch, as many as are free, one at least; in ascending order, so that neighbouring
+ * pages may be copied as one. */
 static qr_status take_slots(qr_simulation *simulation, batch *b, int64_t first, int64_t *taken)
 {
     qr_results *results = &simulation->results;
@@ -40,10 +49,13 @@ static qr_status take_slots(qr_simulation *simulation, batch *b, int64_t first, 
     qr_status status = qr_queue_wait_slot(&results->queue, results->timeout_s, &slot, &results->waited_s);
     *taken = 0;
     while (status == QR_OK && slot != QR_NO_SLOT) {
-        b->jobs[first + *taken].slot = slot;
-        b->pieces[first + *taken].out = qr_queue_slot(&results->queue, slot);
-        ++*taken;
+        b->slots[(*taken)++] = slot;
         slot = first + *taken < b->n ? qr_queue_try_slot(&results->queue) : QR_NO_SLOT;
+    }
+    qsort(b->slots, (size_t)*taken, sizeof b->slots[0], ascending);
+    for (int64_t i = 0; i < *taken; i++) {
+        b->jobs[first + i].slot = b->slots[i];
+        b->pieces[first + i].out = qr_queue_slot(&results->queue, b->slots[i]);
     }
     return status;
 }

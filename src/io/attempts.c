@@ -150,7 +150,10 @@ static qr_status list_parts(const qr_io_config *config, listing *out)
 {
     DIR *directory = opendir(config->directory);
     const struct dirent *entry = NULL;
-    qr_status status = directory == NULL ? qr_file_error(config->directory, "read", errno) : QR_OK;
+    qr_status status = QR_OK;
+    if (directory == NULL) {
+        return qr_file_error(config->directory, "read", errno);
+    }
     while (status == QR_OK && (entry = readdir(directory)) != NULL) {
         part p = {.first = 0};
         int server = 0;
@@ -169,9 +172,7 @@ static qr_status list_parts(const qr_io_config *config, listing *out)
             }
         }
     }
-    if (directory != NULL) {
-        closedir(directory);
-    }
+    closedir(directory);
     if (status == QR_OK && out->n > 1) {
         qsort(out->parts, out->n, sizeof *out->parts, by_attempt_and_agents);
     }

@@ -255,28 +255,14 @@ static qr_status cuda_read_state(qr_backend *backend, int64_t first, int64_t cou
     return status == QR_OK ? qr_cuda_wait(backend) : status;
 }
 
-/* Pieces [i, *end) become one where they follow one another on both sides. */
-static qr_piece join_pieces(const qr_backend *backend, const qr_piece *pieces, int64_t n, int64_t i, int64_t *end)
-{
-    qr_piece joined = pieces[i];
-    size_t an_agent = joined.states ? (size_t)backend->model->state_dim * sizeof(float) : 1;
-    for (i++; i < n && pieces[i].states == joined.states && pieces[i].first == joined.first + joined.count &&
-              pieces[i].out == (unsigned char *)joined.out + (size_t)joined.count * an_agent;
-         i++) {
-        joined.count += pieces[i].count;
-    }
-    *end = i;
-    return joined;
-}
-
 /* One wait for all of it. */
 static qr_status cuda_copy_out(qr_backend *backend, const qr_piece *pieces, int64_t n)
 {
     qr_status status = QR_OK;
-    for (int64_t i = 0; i < n && status == QR_OK;) {
-        const qr_piece piece = join_pieces(backend, pieces, n, i, &i);
-        status = piece.states ? fetch_state(backend, piece.first, piece.count, piece.out)
-                              : fetch_votes(backend, piece.first, piece.count, piece.out);
+    for (int64_t i = 0; i < n && status == QR_OK; i++) {
+        const qr_piece *piece = &pieces[i];
+        status = piece->states ? fetch_state(backend, piece->first, piece->count, piece->out)
+                               : fetch_votes(backend, piece->first, piece->count, piece->out);
     }
     qr_status waited = qr_cuda_wait(backend);
     return status == QR_OK ? waited : status;

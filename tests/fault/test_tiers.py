@@ -167,10 +167,10 @@ def summary_counts(expected):
     with Folder() as folder:
         code, output, _ = folder.run(fault="checkpoint.write=nvme:ENOSPC@4+")
         with open(folder.at("out/summary.json"), encoding="utf-8") as file:
-            told = json.load(file).get("checkpoints")
-        tiers = {tier["tier"]: tier for tier in told["tiers"]} if told else {}
-        check(code == 0 and tiers["nvme"]["failed"] == 1 and tiers["ssd"]["failed"] == 0 and
-              tiers["ssd"]["committed"] > 0 and not told["unprotected"], "the summary counts failures by tier")
+            told = json.load(file)["checkpoints"]
+        nvme, ssd = told["tiers"]["nvme"], told["tiers"]["ssd"]
+        check(code == 0 and answer(output) == expected and nvme["failed"] == 1 and nvme["given_up"] and
+              ssd["failed"] == 0 and ssd["committed"] > 0 and not told["unprotected"], "the summary counts failures by tier")
 
 
 def vanishing_directory(expected):
@@ -277,7 +277,7 @@ def lost_nodes(expected):
 def main():
     expected = undisturbed()
     file_size_limit()
-    for part in (failing_tiers, vanishing_directory, refusals, other_numbers_of_ranks, lost_nodes):
+    for part in (failing_tiers, summary_counts, vanishing_directory, refusals, other_numbers_of_ranks, lost_nodes):
         part(expected)
     sys.exit(1 if failures else 0)
 

@@ -111,8 +111,11 @@ static qr_status check_name(const char *directory)
 
 qr_status qr_io_check_directory(const char *directory, bool overwrite)
 {
+    struct stat info;
     qr_status status = check_name(directory);
-    status = status != QR_OK ? status : qr_directories_make(directory, "results");
+    if (status == QR_OK && lstat(directory, &info) != 0) { /* what is there is looked at, a link to nothing too */
+        status = qr_directories_make(directory, "results");
+    }
     return status != QR_OK ? status : check_directory(directory, overwrite);
 }
 

@@ -161,7 +161,19 @@ static qr_status does_not_answer(const qr_tier *tier)
 static bool stuck(const qr_tier *tier)
 {
     double limit_s = tier->owner->config.timeout_s < stuck_s ? tier->owner->config.timeout_s : stuck_s;
+    limit_s = tier->retiring ? tier->owner->config.timeout_s : limit_s; /* many removals count as one act */
     return tier->busy && tier->act.seconds >= limit_s;
+}
+
+/* True while the files of a generation that was abandoned are being removed. */
+static bool is_leaving(const qr_tier *tier, int64_t generation)
+{
+    for (const qr_cut *cut = tier->cuts; cut != NULL; cut = cut->next) {
+        if (cut->removes && cut->generation == generation) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* A cut or drain that nothing of is there yet; NULL when it cannot begin, which the board then says, or is not news. */
@@ -185,7 +197,7 @@ static qr_cut *begin_new(qr_tier *tier, int64_t generation)
     }
     tier->cut = cut;
     cut->began = qr_now_s();
-    if (tier->owner->config.incremental && tier->earlier != NULL) {
+    if (tier->owner->config.incremental && tier->earlier != NULL && !is_leaving(tier, tier->earlier->generation)) {
         const qr_kept *kept = qr_kept_find(tier, tier->earlier->generation);
         if (kept != NULL && kept->everywhere) {
             cut->earlier = tier->earlier;

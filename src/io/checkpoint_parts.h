@@ -132,6 +132,7 @@ struct qr_tier {
     qr_cut *cuts;   /* all, oldest first; those given up go when the writer gets to them */
     int64_t newest; /* highest generation asked for */
     int64_t retired_below;
+    bool retiring; /* files of old generations are being removed */
     bool retire_due;
     qr_kept *kept;
     qr_earlier *earlier;

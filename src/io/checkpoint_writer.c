@@ -248,12 +248,14 @@ static void retire(qr_tier *tier)
     int64_t below = tier->retired_below;
     size_t n_pinned = qr_kept_pinned(tier, pinned, QR_N_TIERS + 1);
     tier->retire_due = false;
+    tier->retiring = true;
     qr_tier_leave(tier);
     qr_status status = qr_tier_retire(tier->directory, tier->keep, pinned, n_pinned, &retired, &below);
     if (status != QR_OK) {
         qr_warning("old checkpoints cannot be removed: %s", qr_error_message());
     }
     qr_tier_return(tier);
+    tier->retiring = false;
     tier->post.retired += retired;
     tier->owner->changed = tier->owner->changed || retired > 0;
     tier->retired_below = below > tier->retired_below ? below : tier->retired_below;

@@ -32,6 +32,10 @@ typedef struct qr_share qr_share;
 /* QR_DATA when no copy can be opened. The recovery outlives the share. Of directories that hold this generation of
  * another run, the fastest tier's run is meant. */
 qr_status qr_share_open(const qr_recovery *recovery, int64_t generation, int server, qr_share **out);
+
+/* The same as a manifest has it that all ranks agreed on: what another one says of the generation here does not count.
+ */
+qr_status qr_share_open_as(const qr_recovery *recovery, const qr_manifest *manifest, int server, qr_share **out);
 void qr_share_close(qr_share *share);
 const qr_page_record *qr_share_pages(const qr_share *share, size_t *n);
 

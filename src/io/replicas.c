@@ -211,8 +211,10 @@ static qr_status name_incoming(qr_tier *tier, qr_incoming *in)
     if (status == QR_OK) {
         int error = qr_fault("checkpoint.replica_name", tier->directory);
         error = error == 0 && fsync(in->handle) != 0 ? errno : error;
-        error = error == 0 && close(in->handle) != 0 ? errno : error;
-        in->handle = error == 0 ? -1 : in->handle;
+        if (error == 0) {
+            error = close(in->handle) != 0 ? errno : 0;
+            in->handle = -1; /* whatever came of it, the number may be another file's by now */
+        }
         error = error == 0 && rename(temporary, path) != 0 ? errno : error;
         status = error != 0 ? qr_file_error(path, "written", error) : qr_directory_sync(tier->directory);
     }

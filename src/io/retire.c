@@ -194,6 +194,17 @@ static bool is_pinned(const int64_t *pinned, size_t n, int64_t generation)
     return false;
 }
 
+/* True when a recovery found a share of it damaged: it may be good for some pages, but not for one of the last. */
+static bool is_marked(const listing *files, int64_t generation)
+{
+    for (size_t i = 0; i < files->n; i++) {
+        if (files->entries[i].kind == QR_FILE_BAD_MARK && files->entries[i].generation == generation) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The newest `keep` with a manifest that holds, and the pinned ones, with the files that their pages lie in. */
 static qr_status choose(const char *directory, const listing *files, int64_t keep, const int64_t *pinned,
                         size_t n_pinned, kept_set *kept, references *list)
@@ -210,8 +221,14 @@ static qr_status choose(const char *directory, const listing *files, int64_t kee
         }
         qr_generation_manifest_name(file->generation, name);
         status = qr_path_join(directory, name, &path);
-        if (status == QR_OK && qr_manifest_load(path, &manifest) == QR_OK) {
-            left -= left > 0 ? 1 : 0;
+        if (status == QR_OK) {
+            status = qr_manifest_load(path, &manifest);
+            if (status != QR_OK && (status == QR_DATA || access(path, F_OK) != 0)) {
+                status = QR_OK; /* damaged, or retired by another server just now */
+            }
+        }
+        if (manifest != NULL) {
+            left -= left > 0 && !is_marked(files, file->generation) ? 1 : 0;
             status = qr_grow((void **)&kept->generations, &kept->room, kept->n + 1, sizeof(int64_t), "generations");
             if (status == QR_OK) {
                 kept->newest = kept->n == 0 ? file->generation : kept->newest;

@@ -134,10 +134,10 @@ static qr_status open_copy(qr_share *share, copy *c, qr_generation_reader **out)
     return status;
 }
 
-qr_status qr_share_open(const qr_recovery *recovery, int64_t generation, int server, qr_share **out)
+static qr_status open_share(const qr_recovery *recovery, const qr_manifest *reference, int64_t generation, int server,
+                            qr_share **out)
 {
     qr_share *share = NULL;
-    const qr_manifest *reference = find_manifest(recovery, generation, -1);
     const qr_generation_seal *seal = reference == NULL ? NULL : find_seal(reference, server);
     if (seal == NULL) {
         return qr_error(QR_DATA, "generation %" PRId64 " has no share of server %d", generation, server);
@@ -171,6 +171,16 @@ qr_status qr_share_open(const qr_recovery *recovery, int64_t generation, int ser
     }
     *out = share;
     return QR_OK;
+}
+
+qr_status qr_share_open(const qr_recovery *recovery, int64_t generation, int server, qr_share **out)
+{
+    return open_share(recovery, find_manifest(recovery, generation, -1), generation, server, out);
+}
+
+qr_status qr_share_open_as(const qr_recovery *recovery, const qr_manifest *manifest, int server, qr_share **out)
+{
+    return open_share(recovery, manifest, manifest->generation, server, out);
 }
 
 void qr_share_close(qr_share *share)

@@ -109,9 +109,16 @@ static void look(qr_simulation *simulation)
     }
 }
 
+/* A server that is done waits for the others, for as long as they get ahead. */
+static bool is_done(const qr_tier_state *tier)
+{
+    return tier->seen.generation == tier->in_flight &&
+           tier->seen.state == (tier->committing ? QR_CUT_COMMITTED : QR_CUT_READY);
+}
+
 static bool hangs(const qr_simulation *simulation, const qr_tier_state *tier)
 {
-    return tier->in_flight != 0 && tier->awake_since > simulation->deck->io.timeout;
+    return tier->in_flight != 0 && !is_done(tier) && tier->awake_since > simulation->deck->io.timeout;
 }
 
 static bool has_failed(const qr_simulation *simulation, const qr_tier_state *tier)
@@ -161,7 +168,8 @@ static qr_status find_cause(qr_simulation *simulation, int t)
     qr_status mine = QR_OK;
     if (simulation->checkpoints.leads && has_failed(simulation, tier)) {
         mine = hangs(simulation, tier)
-                   ? qr_error(QR_TRANSIENT, "it has not moved for %.3g s", simulation->deck->io.timeout)
+                   ? qr_error(QR_TRANSIENT, "I/O server %d on node %d has not got ahead for %.3g s",
+                              simulation->comm->me.server, simulation->comm->me.node, simulation->deck->io.timeout)
                    : qr_error(tier->seen.status != QR_OK ? (qr_status)tier->seen.status : QR_DATA, "%s",
                               tier->seen.message);
     }
@@ -379,6 +387,7 @@ static qr_status commit(qr_simulation *simulation, int t)
         status = send_manifest(simulation, t, text);
     }
     c->tiers[t].committing = true;
+    c->tiers[t].awake_since = 0.0;
     free(text);
     return status;
 }
@@ -529,9 +538,13 @@ qr_status qr_checkpoints_finish(qr_simulation *simulation)
         return QR_OK;
     }
     qr_status status = QR_OK;
+    double idle_s = 0.0; /* with nothing left but copies on their way to other nodes */
     for (bool first_turn = true; status == QR_OK; first_turn = false) {
+        double since = c->looked_s;
         qr_notes notes = {0};
         qr_checkpoints_note(simulation, &notes);
+        bool copies_hang = idle_s > simulation->deck->io.timeout;
+        notes.batch = simulation->comm->me.part == 0 && copies_hang ? 1 : 0; /* part 0's clock is everybody's */
         qr_status mine = qr_results_poll(simulation);
         notes.failed = mine != QR_OK ? 1 : 0;
         qr_comm_reduce_notes(simulation->comm, &notes);
@@ -541,8 +554,12 @@ qr_status qr_checkpoints_finish(qr_simulation *simulation)
         simulation->checkpoints.wanted = needs_cut(simulation);
         status = qr_checkpoints_turn(simulation, &notes, false);
         status = qr_comm_agree(simulation->comm->compute, status);
-        if (!is_busy(c) && !needs_cut(simulation) && notes.replicas == 0) {
-            break;
+        if (!is_busy(c) && !needs_cut(simulation)) {
+            if (notes.replicas == 0 || notes.batch != 0) {
+                break;
+            }
+            double passed = c->looked_s - since;
+            idle_s += passed < 1.0 ? passed : 1.0;
         }
         if (!first_turn) {
             (void)nanosleep(&pause, NULL);

@@ -5,6 +5,7 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum { TAG_PAGE = 31, BATCH_BYTES = 64 << 20, MOST_BATCH = 256, PAUSE_US = 50, READERS_A_CORE = 4 };
@@ -109,7 +110,7 @@ static qr_status open_shares(reader *r, const qr_recovery *recovery, bool *lost)
     }
     for (int s = 0; recovery != NULL && s < n; s++) {
         int server = manifest->shares[s].server;
-        readable[s] = qr_share_open(recovery, manifest->generation, server, &r->shares[s]) == QR_OK;
+        readable[s] = qr_share_open_as(recovery, manifest, server, &r->shares[s]) == QR_OK;
         if (readable[s] == 0) {
             (void)snprintf(cause, sizeof cause, "%.1000s", qr_error_message());
         }
@@ -338,6 +339,16 @@ static void exchange(reader *r, receiver *v)
     }
 }
 
+/* Shares are open side by side, and each in as many files as its pages lie in: as many as the system lets us have. */
+static void allow_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 qr_status qr_reload(qr_simulation *simulation, const qr_recovery *recovery, const qr_manifest *manifest, bool *done)
 {
     reader r;
@@ -348,6 +359,7 @@ qr_status qr_reload(qr_simulation *simulation, const qr_recovery *recovery, cons
     r.simulation = simulation;
     r.manifest = manifest;
     *done = false;
+    allow_files();
     qr_status status = open_shares(&r, recovery, &lost);
     if (status == QR_OK && !lost) {
         if (recovery != NULL) {

@@ -30,9 +30,9 @@ static bool split_manifest_path(const char *path, char **directory, int64_t *gen
 }
 
 /* Where this server looks: the deck's tiers, or what was named. *limit: generations above it do not count. */
-static qr_status find_directories(const qr_simulation *simulation, char *out[QR_N_TIERS], int *n, int64_t *limit)
+static qr_status find_directories(const qr_simulation *simulation, const char *named, char *out[QR_N_TIERS], int *n,
+                                  int64_t *limit)
 {
-    const char *named = simulation->options->restart;
     qr_status status = QR_OK;
     *n = 0;
     *limit = INT64_MAX;
@@ -53,14 +53,14 @@ static qr_status find_directories(const qr_simulation *simulation, char *out[QR_
     return out[0] != NULL ? QR_OK : qr_error_memory(strlen(named), "a path");
 }
 
-static qr_status scan(const qr_simulation *simulation, qr_recovery **out, int64_t *limit)
+static qr_status scan(const qr_simulation *simulation, const char *named, qr_recovery **out, int64_t *limit)
 {
     char *directories[QR_N_TIERS] = {NULL};
     int n = 0;
     qr_status status = QR_OK;
     *limit = INT64_MAX;
     if (serves(simulation)) {
-        status = find_directories(simulation, directories, &n, limit);
+        status = find_directories(simulation, named, directories, &n, limit);
         if (status == QR_OK) {
             status = qr_recovery_scan((const char *const *)directories, n, out);
         }
@@ -174,7 +174,9 @@ static void set_next_generation(qr_simulation *simulation, const qr_recovery *re
 {
     int64_t highest = recovery != NULL ? recovery->highest : 0;
     MPI_Allreduce(MPI_IN_PLACE, &highest, 1, MPI_INT64_T, MPI_MAX, simulation->comm->world);
-    simulation->checkpoints.next_generation = highest + 1;
+    if (highest >= simulation->checkpoints.next_generation) {
+        simulation->checkpoints.next_generation = highest + 1;
+    }
 }
 
 static void make_run_id(qr_simulation *simulation)
@@ -245,6 +247,31 @@ static int64_t count_damaged(const qr_simulation *simulation, const qr_recovery 
     return n;
 }
 
+/* A run that goes on from a named place writes to the deck's tiers all the same: its numbers begin above what is there,
+ * and what is there must not be another run's. Collective over the world. */
+static qr_status look_at_tiers(qr_simulation *simulation)
+{
+    qr_recovery *tiers = NULL;
+    int64_t limit = 0;
+    qr_status status = scan(simulation, NULL, &tiers, &limit);
+    if (status != QR_OK) {
+        return status;
+    }
+    set_next_generation(simulation, tiers);
+    for (size_t i = 0; tiers != NULL && i < tiers->n && status == QR_OK && !simulation->deck->output.overwrite; i++) {
+        const qr_found *found = &tiers->found[i];
+        if (strcmp(found->manifest->run_id, simulation->checkpoints.run_id) != 0) {
+            status =
+                qr_error(QR_ENVIRONMENT,
+                         "%s: holds checkpoints of another run, up to step %lld; choose another directory for this "
+                         "one, or replace them with output.overwrite: true",
+                         tiers->directories[found->directory], (long long)found->manifest->step);
+        }
+    }
+    qr_recovery_destroy(tiers);
+    return qr_comm_agree(simulation->comm->world, status);
+}
+
 qr_status qr_simulation_restart(qr_simulation *simulation)
 {
     const char *asked = simulation->options->restart;
@@ -255,7 +282,7 @@ qr_status qr_simulation_restart(qr_simulation *simulation)
         return qr_error(QR_USAGE,
                         "--restart auto needs checkpoints in the deck: checkpoint.every or a tier's directory");
     }
-    qr_status status = scan(simulation, &recovery, &limit);
+    qr_status status = scan(simulation, asked, &recovery, &limit);
     if (status != QR_OK) {
         goto cleanup;
     }
@@ -282,6 +309,8 @@ qr_status qr_simulation_restart(qr_simulation *simulation)
     }
     if (status == QR_OK && !simulation->restarted) {
         make_run_id(simulation);
+    } else if (status == QR_OK && named) {
+        status = look_at_tiers(simulation);
     }
 cleanup:
     qr_recovery_destroy(recovery);
@@ -384,7 +413,7 @@ qr_status qr_simulation_check_tiers(qr_simulation *simulation)
         return QR_OK;
     }
     make_run_id(simulation);
-    qr_status status = scan(simulation, &recovery, &limit);
+    qr_status status = scan(simulation, NULL, &recovery, &limit);
     if (status == QR_OK) {
         set_next_generation(simulation, recovery);
         bool remove = simulation->deck->output.overwrite;

@@ -231,6 +231,7 @@ qr_status qr_tiers_configure(const qr_simulation *simulation, int server, qr_che
                                   .incremental = deck->checkpoint.incremental,
                                   .threads = threads_of_server(simulation),
                                   .deck_text = simulation->used_text,
+                                  .timeout_s = deck->io.timeout / 2, /* before anybody gives up waiting for a slot */
                                   .consistency = (qr_consistency)deck->checkpoint.consistency};
     for (int t = 0; t < QR_N_TIERS && status == QR_OK; t++) {
         const qr_deck_tier *tier = tier_of(deck, t);

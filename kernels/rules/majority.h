@@ -210,6 +210,7 @@ QR_FN void qr_majority_options_word(const QR_WORD *neighbour, uint32_t degree, c
         qr_majority_options_of_4(neighbour, own, n_planes, votes);
         return;
     }
+    /* Zero, whatever a word is. NOLINTNEXTLINE(misc-redundant-expression) */
     const QR_WORD none = own[0] ^ own[0];
     QR_WORD most[QR_MAJORITY_COUNT_BITS]; /* votes for what is in `votes`, */
     QR_WORD kept[QR_MAJORITY_COUNT_BITS]; /* and for the agent's own option */

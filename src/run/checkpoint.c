@@ -85,6 +85,13 @@ qr_status qr_checkpoints_begin(qr_simulation *simulation)
     return status;
 }
 
+static bool stands_still(const qr_tier_post *before, const qr_tier_post *now)
+{
+    return before->generation == now->generation && before->state == now->state &&
+           before->pages_left == now->pages_left && before->raw_bytes == now->raw_bytes &&
+           before->stored_bytes == now->stored_bytes && before->retired == now->retired;
+}
+
 /* Reads the board; counts for how long a tier's line has stood still. As in the queue, only time in which this rank was
  * awake counts. */
 static void look(qr_simulation *simulation)
@@ -97,7 +104,7 @@ static void look(qr_simulation *simulation)
     bool read = qr_queue_read_board(&simulation->results.queue, &post, sizeof post);
     for (int t = 0; t < QR_N_TIERS; t++) {
         qr_tier_state *tier = &c->tiers[t];
-        bool same = !read || memcmp(&tier->seen, &post.tiers[t], sizeof tier->seen) == 0;
+        bool same = !read || stands_still(&tier->seen, &post.tiers[t]);
         tier->awake_since = same ? tier->awake_since + passed : 0.0;
         if (read) {
             tier->seen = post.tiers[t];

@@ -102,7 +102,7 @@ static qr_status open_shares(reader *r, const qr_recovery *recovery, bool *lost)
         status = qr_allocate((size_t)n, sizeof *reader_of, "shares", (void **)&reader_of);
     }
     if (status == QR_OK) {
-        status = qr_allocate((size_t)n, sizeof *r->shares, "shares", (void **)&r->shares);
+        status = qr_allocate((size_t)n, sizeof(qr_share *), "shares", (void **)&r->shares);
     }
     status = qr_comm_agree(r->simulation->comm->world, status);
     if (status != QR_OK) {
@@ -205,7 +205,7 @@ static void send_page(reader *r, const qr_page_record *record, const void *raw, 
 static qr_status make_messages(reader *r)
 {
     size_t n = (size_t)r->batch + 2 * (size_t)r->simulation->comm->n_parts;
-    qr_status status = qr_allocate(n, sizeof *r->requests, "messages", (void **)&r->requests);
+    qr_status status = qr_allocate(n, sizeof(MPI_Request), "messages", (void **)&r->requests);
     if (status == QR_OK) {
         status = qr_allocate((size_t)r->batch * page_bytes(r->manifest) + n * sizeof(page_head), 1, "messages",
                              (void **)&r->outgoing);

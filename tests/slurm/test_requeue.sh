@@ -78,7 +78,9 @@ job_has_ended() {
     for look in 1 2 3; do
         case $(job_field JobState) in
         COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) [ "$look" -eq 3 ] || sleep 0.5 ;;
-        PENDING) # Slurm lets a job that was queued again wait for two minutes
+        PENDING) # Slurm lets a job that was queued again wait for two minutes, so that its nodes are through with it:
+                 # one that starts in the second of its end counts as killed there. Some seconds will do.
+            sleep 5
             scontrol update JobId="$job" StartTime=now 2>/dev/null
             return 1
             ;;

@@ -338,3 +338,25 @@ int qr_lattice_colour(const qr_network_spec *spec, int64_t agent)
     const qr_lattice lattice = qr_lattice_of(spec);
     return (int)qr_lattice_colour_of(&lattice, agent);
 }
+
+qr_range qr_lattice_interior(const qr_network *network)
+{
+    const qr_network_spec *spec = &network->spec;
+    const qr_range own = network->own;
+    int64_t first;
+    int64_t end;
+    if (!qr_network_is_lattice(spec->kind) || own.count == 0) {
+        return (qr_range){0, 0};
+    }
+    if (spec->kind == QR_NETWORK_RING) {
+        first = spec->degree / 2;
+        end = own.count - spec->degree / 2;
+    } else { /* whoever has whole own layers on both sides: all neighbours are there, also those that wrap in a layer */
+        const int64_t layer = layer_of(spec);
+        first = ((own.first + layer - 1) / layer + 1) * layer - own.first;
+        end = ((own.first + own.count) / layer - 1) * layer - own.first;
+    }
+    first = (first + QR_AGENTS_PER_WORD - 1) / QR_AGENTS_PER_WORD * QR_AGENTS_PER_WORD;
+    end = end > 0 ? end / QR_AGENTS_PER_WORD * QR_AGENTS_PER_WORD : 0;
+    return end > first ? (qr_range){first, end - first} : (qr_range){0, 0};
+}

@@ -179,6 +179,11 @@ int qr_lattice_offsets(const qr_network_spec *spec, qr_lattice_offset *out);
  * order. out: [qr_lattice_degree] int64_t, or [degree] for a ring. Returns how many there are. */
 int64_t qr_lattice_neighbours(const qr_network *network, int64_t index, int64_t *out);
 
+/* Own agents (0-based in the block) of a ring or lattice all of whose neighbours stand among the own positions of the
+ * view, none in the halo: as many as there are in a row from one multiple of QR_AGENTS_PER_WORD to another, whole
+ * layers (2-D: rows) apart from that. count 0: none, or another kind of network. */
+qr_range qr_lattice_interior(const qr_network *network);
+
 /* Independent colours for sequential sweeps of a ring or lattice: no two neighbours share one. Number of colours, and
  * the colour of an agent (global id). */
 int qr_lattice_colours(const qr_network_spec *spec);

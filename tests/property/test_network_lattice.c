@@ -123,6 +123,62 @@ static void test_parts_see_their_neighbours(void **state)
     }
 }
 
+/* How many of the part's agents may be looked at one after the other without meeting the halo, at the most. */
+static int64_t longest_inside(const qr_network *network)
+{
+    int64_t positions[256];
+    int64_t longest = 0;
+    int64_t length = 0;
+    for (int64_t i = 0; i < network->own.count; i++) {
+        const int64_t n = qr_lattice_neighbours(network, i, positions);
+        length++;
+        for (int64_t j = 0; j < n; j++) {
+            const int64_t seen = positions[j] - network->before;
+            length = seen >= 0 && seen < network->own.count ? length : 0;
+        }
+        longest = length > longest ? length : longest;
+    }
+    return longest;
+}
+
+static void test_interior_sees_own_agents_alone(void **state)
+{
+    (void)state;
+    uint64_t random = 12;
+    int found = 0;
+    for (int c = 0; c < CASES; c++) {
+        const qr_network_spec spec = draw_spec(&random);
+        const int n_parts = (int)case_between(&random, 1, 4);
+        const int64_t layer =
+            spec.kind == QR_NETWORK_RING ? spec.degree / 2 : spec.size[0] * (spec.dims == 3 ? spec.size[1] : 1);
+        for (int p = 0; p < n_parts; p++) {
+            qr_network *network;
+            assert_int_equal(qr_network_build(&spec, n_parts, p, NULL, &network), QR_OK);
+            const qr_range interior = qr_lattice_interior(network);
+            int64_t positions[256];
+            assert_int_equal(interior.first % QR_AGENTS_PER_WORD, 0);
+            assert_int_equal(interior.count % QR_AGENTS_PER_WORD, 0);
+            assert_true(interior.first >= 0 && interior.first + interior.count <= network->own.count);
+            for (int64_t i = interior.first; i < interior.first + interior.count; i++) {
+                const int64_t n = qr_lattice_neighbours(network, i, positions);
+                for (int64_t j = 0; j < n; j++) {
+                    assert_in_range(positions[j], network->before, network->before + network->own.count - 1);
+                }
+            }
+            /* A layer that is not whole and one beyond it may be left out on each side, and part of a word. */
+            assert_true(interior.count >= longest_inside(network) - 4 * layer - 2 * QR_AGENTS_PER_WORD);
+            found += interior.count > 0 ? 1 : 0;
+            qr_network_destroy(network);
+        }
+    }
+    assert_in_range(found, CASES / 4, 4 * CASES);
+    qr_network_spec complete = {.kind = QR_NETWORK_COMPLETE, .n_agents = 1000};
+    qr_network *network;
+    assert_int_equal(qr_network_build(&complete, 1, 0, NULL, &network), QR_OK);
+    assert_int_equal(qr_lattice_interior(network).count, 0);
+    qr_network_destroy(network);
+}
+
 static void test_halo_is_no_larger_than_its_reach(void **state)
 {
     (void)state;
@@ -210,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_partition_covers_all_agents),
         cmocka_unit_test(test_parts_see_their_neighbours),
+        cmocka_unit_test(test_interior_sees_own_agents_alone),
         cmocka_unit_test(test_halo_is_no_larger_than_its_reach),
         cmocka_unit_test(test_colours_are_proper),
     };

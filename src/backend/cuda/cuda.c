@@ -255,14 +255,30 @@ static qr_status cuda_read_state(qr_backend *backend, int64_t first, int64_t cou
     return status == QR_OK ? qr_cuda_wait(backend) : status;
 }
 
-/* One wait for all of it. */
+/* How many pieces from the first on lie one behind the other, in the part as in the caller's memory; *whole: all of them
+ * as one. */
+static int64_t join_pieces(const qr_backend *backend, const qr_piece *pieces, int64_t n, qr_piece *whole)
+{
+    const int64_t agent_bytes = pieces[0].states ? backend->model->state_dim * (int64_t)sizeof(float) : 1;
+    int64_t joined = 1;
+    *whole = pieces[0];
+    while (joined < n && pieces[joined].states == whole->states &&
+           pieces[joined].first == whole->first + whole->count &&
+           (uint8_t *)pieces[joined].out == (uint8_t *)whole->out + whole->count * agent_bytes) {
+        whole->count += pieces[joined++].count;
+    }
+    return joined;
+}
+
+/* One wait for all of it, and one copy for all that can go together. */
 static qr_status cuda_copy_out(qr_backend *backend, const qr_piece *pieces, int64_t n)
 {
     qr_status status = QR_OK;
-    for (int64_t i = 0; i < n && status == QR_OK; i++) {
-        const qr_piece *piece = &pieces[i];
-        status = piece->states ? fetch_state(backend, piece->first, piece->count, piece->out)
-                               : fetch_votes(backend, piece->first, piece->count, piece->out);
+    for (int64_t i = 0; i < n && status == QR_OK;) {
+        qr_piece piece;
+        i += join_pieces(backend, pieces + i, n - i, &piece);
+        status = piece.states ? fetch_state(backend, piece.first, piece.count, piece.out)
+                              : fetch_votes(backend, piece.first, piece.count, piece.out);
     }
     qr_status waited = qr_cuda_wait(backend);
     return status == QR_OK ? waited : status;

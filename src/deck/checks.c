@@ -49,5 +49,10 @@ qr_status qr_deck_check(const qr_deck *deck)
     if (status == QR_OK && deck->model.zealots.n > 0) {
         status = check_length(deck, "model.zealots", deck->model.zealots.n);
     }
+    if (status == QR_OK && deck->memory.low >= deck->memory.high) {
+        const char *key = qr_deck_was_set(deck, "memory.low") ? "memory.low" : "memory.high";
+        status = qr_deck_complain(deck, key, "memory.low (%g) must be below memory.high (%g)", deck->memory.low,
+                                  deck->memory.high);
+    }
     return status;
 }

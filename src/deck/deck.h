@@ -77,6 +77,15 @@ typedef struct qr_deck_tier {
     char *compression; /* "lz4-1" */
 } qr_deck_tier;
 
+/* Where the states of agents lie that do not fit above, and how long they stay. The tiers gpu and cpu have neither
+ * directory nor compression (NULL), and hdd, the last one, has no age. */
+typedef struct qr_deck_memory_tier {
+    char *directory;   /* "": the tier is not used */
+    int64_t capacity;  /* bytes, of a GPU or of a node; 0 = auto */
+    char *compression; /* "lz4-1" */
+    double age;        /* seconds */
+} qr_deck_memory_tier;
+
 /* Numbers for which 0 or -1 means "auto" say so in the key table. Strings are owned by the deck, never NULL. */
 typedef struct qr_deck {
     struct {
@@ -147,7 +156,15 @@ typedef struct qr_deck {
         double timeout;    /* seconds */
     } io;
     struct {
-        int64_t page; /* bytes */
+        int64_t page;     /* bytes */
+        double high, low; /* watermarks: shares of a tier's capacity */
+        struct {
+            bool sequential, correlation;
+            int64_t ahead; /* pages; 0 = auto */
+        } prefetch;
+        struct {
+            qr_deck_memory_tier gpu, cpu, nvme, ssd, hdd;
+        } tiers;
     } memory;
     struct {
         qr_interval every;

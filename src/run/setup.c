@@ -1,5 +1,6 @@
 /* From a deck to a backend that is ready to step. */
 #include "run/describe.h"
+#include "run/paging.h"
 #include "run/simulation.h"
 
 #include "base/log.h"
@@ -75,7 +76,8 @@ static qr_status check_deck(qr_deck *deck, qr_network_spec *spec, qr_rule_kind *
         qr_deck_mark_derived(deck, "agents.count");
     }
     status = status == QR_OK ? qr_model_check(deck, rule) : status;
-    return status == QR_OK ? qr_tiers_check(deck) : status;
+    status = status == QR_OK ? qr_tiers_check(deck) : status;
+    return status == QR_OK ? qr_paging_check(deck) : status;
 }
 
 qr_status qr_simulation_check(qr_simulation *simulation)

@@ -165,6 +165,10 @@ qr_status qr_tiers_check(const qr_deck *deck);
 int64_t qr_page_agents(const qr_simulation *simulation, int64_t bytes_an_agent);
 int64_t qr_page_count(const qr_simulation *simulation, int part);
 qr_queue_shape qr_shape_of_queue(const qr_simulation *simulation, int part);
+/* "{node}" becomes the node's number; malloc'd. */
+qr_status qr_expand_node(const char *pattern, int node, char **out);
+/* Directory of a tier as the deck has it, malloc'd; *out stays NULL for a tier that is not used. */
+qr_status qr_tier_pattern(const qr_deck *deck, int tier, char **out);
 /* Directory of a tier on a node, malloc'd; *out stays NULL for a tier that is not used. */
 qr_status qr_tier_directory(const qr_deck *deck, int tier, int node, char **out);
 /* Filled for a server; the strings are owned by the caller of qr_tiers_clear. */

@@ -112,8 +112,7 @@ qr_queue_shape qr_shape_of_queue(const qr_simulation *simulation, int part)
     return shape;
 }
 
-/* "{node}" becomes the node's number. */
-static qr_status expand_node(const char *pattern, int node, char **out)
+qr_status qr_expand_node(const char *pattern, int node, char **out)
 {
     static const char mark[] = "{node}";
     char number[16];
@@ -143,23 +142,28 @@ static qr_status expand_node(const char *pattern, int node, char **out)
     return QR_OK;
 }
 
+qr_status qr_tier_pattern(const qr_deck *deck, int tier, char **out)
+{
+    static const char folder[] = "/checkpoints";
+    const char *named = tier_of(deck, tier)->directory;
+    bool standard = named[0] == '\0';
+    *out = NULL;
+    if (standard && (tier != QR_TIER_NVME || any_tier_named(deck) || !qr_checkpoints_wanted(deck))) {
+        return QR_OK;
+    }
+    const char *base = standard ? deck->output.directory : named;
+    size_t bytes = strlen(base) + sizeof folder;
+    qr_status status = qr_allocate(bytes, 1, "a path", (void **)out);
+    if (status == QR_OK) {
+        (void)snprintf(*out, bytes, "%s%s", base, standard ? folder : "");
+    }
+    return status;
+}
+
 qr_status qr_tier_directory(const qr_deck *deck, int tier, int node, char **out)
 {
     const char *named = tier_of(deck, tier)->directory;
-    *out = NULL;
-    if (named[0] != '\0') {
-        return expand_node(named, node, out);
-    }
-    if (tier != QR_TIER_NVME || any_tier_named(deck) || !qr_checkpoints_wanted(deck)) {
-        return QR_OK;
-    }
-    static const char folder[] = "/checkpoints";
-    size_t bytes = strlen(deck->output.directory) + sizeof folder;
-    qr_status status = qr_allocate(bytes, 1, "a path", (void **)out);
-    if (status == QR_OK) {
-        (void)snprintf(*out, bytes, "%s%s", deck->output.directory, folder);
-    }
-    return status;
+    return named[0] != '\0' ? qr_expand_node(named, node, out) : qr_tier_pattern(deck, tier, out);
 }
 
 /* A server without compute ranks ends as soon as it has begun. */

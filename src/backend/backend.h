@@ -30,6 +30,10 @@ typedef struct qr_backend_setup {
     int place;         /* number of this compute rank among those of its machine: which device it drives */
     double timeout_s;  /* longest wait for a device; 0: two minutes */
     bool device_times; /* phases are timed on the device (qr_counters) */
+    /* States in frames instead of all at once, for agents of which not all fit (page/pager.h): n_frames > 0 frames of
+     * page_agents agents each, a multiple of 64. The caller says what lies in which; see qr_frame_ops. */
+    int64_t page_agents;
+    int64_t n_frames;
     /* Asked now and then during long waits; true: another part failed and will not come, give up. NULL: never. */
     bool (*must_give_up)(void *context);
     void *context;
@@ -68,6 +72,64 @@ typedef struct qr_piece {
     void *out; /* [count] uint8_t, or [count][state_dim] float */
     bool states;
 } qr_piece;
+
+/* One page in one frame, on its way in or out. */
+typedef struct qr_frame_copy {
+    int64_t frame;
+    int64_t agents; /* how many of the frame's */
+    void *host;
+} qr_frame_copy;
+
+/* States in frames. Pages number the own agents through: page p holds agents p * page_agents .. of the part, the last
+ * one fewer. A backend made with frames takes steps by these calls alone (neither update nor run), and read_state,
+ * write_state and pieces of states are not for it.
+ *
+ * All but the waits and finish only enqueue, and take many pages at once, as a page by itself is too little work for a
+ * device. What is asked for a frame is carried out in the order in which it was asked for: a fill after the eviction
+ * before it, an update after the fill. Between frames there is no order, but that updates come one after another. Host
+ * memory of copies must stay as it is until they are done; memory from allocate_host, or of register_memory, is copied
+ * without a detour. */
+typedef struct qr_frame_ops {
+    /* How many frames of setup->page_agents fit beside everything else that this job needs: before create. *bytes: of
+     * free memory. QR_RESOURCE when not even one fits. */
+    qr_status (*room)(const qr_backend_setup *setup, int64_t *n_frames, int64_t *bytes);
+
+    /* Memory of a frame, for a backend whose frames are host memory: then fill and evict are never called, and an
+     * update is over when it returns. NULL: frames lie on a device. */
+    float *(*memory)(qr_backend *backend, int64_t frame);
+
+    /* Pinned where that makes copies faster. QR_RESOURCE. */
+    qr_status (*allocate_host)(qr_backend *backend, size_t bytes, void **out);
+    void (*free_host)(qr_backend *backend, void *memory);
+
+    /* First states of a page's agents, made where they lie. */
+    qr_status (*make_first)(qr_backend *backend, int64_t page, int64_t frame);
+
+    /* A step: begin, then every page once in any order, then finish, which waits, makes the new votes current and sets
+     * *out to the part's tally. `before`: as in update. */
+    qr_status (*begin)(qr_backend *backend, int64_t step, const qr_tally *before);
+    qr_status (*update)(qr_backend *backend, const int64_t *pages, const int64_t *frames, int64_t n);
+    qr_status (*finish)(qr_backend *backend, qr_tally *out);
+
+    /* Whether any agent of the page moves in this step. If none does, `pass` takes the place of update: votes stay, no
+     * state is looked at. */
+    bool (*is_active)(const qr_backend *backend, int64_t step, int64_t page);
+    qr_status (*pass)(qr_backend *backend, const int64_t *pages, int64_t n);
+
+    /* Copies between frames and host memory, each direction on a stream of its own, beside updates of other frames.
+     * *ticket numbers the calls of a direction, ascending from 1. */
+    qr_status (*fill)(qr_backend *backend, const qr_frame_copy *copies, int64_t n, int64_t *ticket);
+    qr_status (*evict)(qr_backend *backend, const qr_frame_copy *copies, int64_t n, int64_t *ticket);
+
+    /* Highest ticket of a direction that is done, never waits; and waiting for one, with the bounds of update. */
+    int64_t (*filled)(qr_backend *backend);
+    int64_t (*evicted)(qr_backend *backend);
+    qr_status (*wait_filled)(qr_backend *backend, int64_t ticket);
+    qr_status (*wait_evicted)(qr_backend *backend, int64_t ticket);
+
+    /* Bytes per second of pinned copies in, out, and of both at once together, measured now. NULL: there are none. */
+    qr_status (*measure_links)(qr_backend *backend, double *in, double *out, double *both);
+} qr_frame_ops;
 
 typedef struct qr_backend_ops {
     const char *name;
@@ -147,6 +209,9 @@ typedef struct qr_backend_ops {
 
     /* A few words on how votes are stored and stepped, for the start-up line. */
     const char *(*describe)(const qr_backend *backend);
+
+    /* States in frames; NULL: all states or none. */
+    const qr_frame_ops *frames;
 } qr_backend_ops;
 
 /* The backend of that name ("cpu"), or NULL. */

@@ -17,8 +17,9 @@ ALLOWED = {
     "comm": {"comm", "backend", "model", "network", "deck", "base"},
     "consensus": {"consensus", "comm", "backend", "model", "network", "deck", "base"},
     "queue": {"queue", "base"},
+    "page": {"page", "queue", "backend", "model", "network", "deck", "base"},
     "io": {"io", "queue", "base"},
-    "run": {"run", "io", "queue", "consensus", "comm", "backend", "network", "model", "deck", "base"},
+    "run": {"run", "io", "page", "queue", "consensus", "comm", "backend", "network", "model", "deck", "base"},
 }
 # Headers of libraries, and the folders that may include them.
 LIBRARIES = {

@@ -31,6 +31,7 @@ static void cpu_destroy(qr_backend *backend)
     free(backend->scratch);
     free(backend->frozen);
     free(backend->state);
+    free(backend->frames.memory);
     free(backend->base);
     free(backend->packed_weights);
     free(backend->movers);
@@ -134,7 +135,7 @@ static void set_initial(qr_backend *backend, const uint8_t *file_votes)
         } else {
             memcpy(backend->bytes[0] + network->before + begin, votes, (size_t)n);
         }
-        for (int64_t i = begin; dim > 0 && i < begin + n; i++) {
+        for (int64_t i = begin; backend->state != NULL && i < begin + n; i++) {
             qr_model_initial_state(backend->model, network->own.first + i, backend->state + i * dim);
         }
     }
@@ -183,8 +184,10 @@ static qr_status cpu_create(const qr_backend_setup *setup, qr_backend **out)
         status = allocate_scratch(backend);
     }
     if (status == QR_OK && setup->model->state_dim > 0) {
-        status = qr_allocate((size_t)setup->network->own.count, (size_t)setup->model->state_dim * sizeof(float),
-                             "agent states", (void **)&backend->state);
+        status = setup->n_frames > 0
+                     ? qr_cpu_frames_create(setup, backend)
+                     : qr_allocate((size_t)setup->network->own.count, (size_t)setup->model->state_dim * sizeof(float),
+                                   "agent states", (void **)&backend->state);
         if (status == QR_OK) {
             status = qr_cpu_neural_prepare(backend);
         }
@@ -278,7 +281,7 @@ static qr_status cpu_halo_place(qr_backend *backend, const qr_halo_peer *peer, c
     return QR_OK;
 }
 
-static void merge(qr_tally *into, const qr_tally *from, uint32_t n_options)
+void qr_cpu_tally_merge(qr_tally *into, const qr_tally *from, uint32_t n_options)
 {
     for (uint32_t k = 0; k < n_options; k++) {
         into->votes[k] += from->votes[k];
@@ -306,7 +309,8 @@ static void do_block(qr_backend *backend, const pass *task, qr_cpu_range block, 
     } else if (backend->n_planes > 0) {
         qr_cpu_planes_block(backend, block, task->step, tally);
     } else if (backend->state != NULL) {
-        qr_cpu_neural_block(backend, block, task->step, task->before, scratch, tally);
+        qr_cpu_neural_block(backend, block, backend->state + block.begin * backend->model->state_dim, task->step,
+                            task->before, scratch, tally);
     } else {
         qr_cpu_bytes_block(backend, block, task->step, task->colour, task->before, scratch, tally);
     }
@@ -356,7 +360,7 @@ static void for_all_blocks(qr_backend *backend, const pass *task, qr_tally *out)
             do_block(backend, task, block, scratch, &mine);
         }
 #pragma omp critical
-        merge(out, &mine, backend->model->rule.n_options);
+        qr_cpu_tally_merge(out, &mine, backend->model->rule.n_options);
     }
 }
 
@@ -471,4 +475,5 @@ const qr_backend_ops qr_backend_ops_cpu = {.name = "cpu",
                                            .write_votes = cpu_write_votes,
                                            .write_state = cpu_write_state,
                                            .bytes_per_step = cpu_bytes_per_step,
-                                           .describe = cpu_describe};
+                                           .describe = cpu_describe,
+                                           .frames = &qr_cpu_frame_ops};

@@ -24,6 +24,15 @@ typedef struct qr_cpu_scratch {
     qr_neural_batch batch;
 } qr_cpu_scratch;
 
+/* States in frames, and the step that is under way on them: frames.c. */
+typedef struct qr_cpu_frames {
+    int64_t count;       /* 0: none */
+    int64_t page_agents; /* of each */
+    float *memory;       /* [count][page_agents][state_dim] */
+    int64_t step;
+    qr_tally before, sum;
+} qr_cpu_frames;
+
 struct qr_backend {
     const qr_model *model;
     const qr_network *network;
@@ -33,8 +42,9 @@ struct qr_backend {
     uint8_t *bytes[2];                      /* [view], current and next */
     uint64_t *planes[2][QR_CPU_MAX_PLANES]; /* [view / 64 + 2] words, bit i of the view at word i / 64 */
     int current;
-    uint64_t *frozen;     /* zealots, a bit per own agent; NULL when there are none */
-    float *state;         /* [own][state_dim]; NULL when agents are their vote */
+    uint64_t *frozen; /* zealots, a bit per own agent; NULL when there are none */
+    float *state;     /* [own][state_dim]; NULL when agents are their vote, or in frames */
+    qr_cpu_frames frames;
     float *base;          /* neural: [hidden], qr_neural_global */
     void *packed_weights; /* neural: weights in the order the kernel reads them */
     int n_offsets;        /* 0: no lattice, or too many neighbours for this table */
@@ -61,8 +71,16 @@ void qr_cpu_bytes_block(qr_backend *backend, qr_cpu_range block, int64_t step, i
                         qr_cpu_scratch *scratch, qr_tally *tally);
 void qr_cpu_planes_block(qr_backend *backend, qr_cpu_range block, int64_t step, qr_tally *tally);
 void qr_cpu_sweep_block(qr_backend *backend, qr_cpu_range block, int64_t step, int colour, qr_tally *tally);
-void qr_cpu_neural_block(qr_backend *backend, qr_cpu_range block, int64_t step, const qr_tally *before,
+/* states: those of the block's agents, [end - begin][state_dim]. */
+void qr_cpu_neural_block(qr_backend *backend, qr_cpu_range block, float *states, int64_t step, const qr_tally *before,
                          qr_cpu_scratch *scratch, qr_tally *tally);
+
+/* Adds one tally to another. */
+void qr_cpu_tally_merge(qr_tally *into, const qr_tally *from, uint32_t n_options);
+
+/* States in frames: memory for them, and the calls. */
+qr_status qr_cpu_frames_create(const qr_backend_setup *setup, qr_backend *backend);
+extern const qr_frame_ops qr_cpu_frame_ops;
 
 /* Counts votes already there. */
 void qr_cpu_bytes_count(const qr_backend *backend, qr_cpu_range block, qr_tally *tally);

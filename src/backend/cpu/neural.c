@@ -110,9 +110,9 @@ static void keep_active(const int *kept, int n, uint32_t n_options, float *share
     }
 }
 
-/* Up to 64 agents from own index `begin`. */
-static void update_group(qr_backend *backend, int64_t begin, int64_t end, int64_t step, const qr_tally *before,
-                         qr_cpu_scratch *scratch, qr_tally *tally)
+/* Up to 64 agents from own index `begin`, whose states stand in `states`. */
+static void update_group(qr_backend *backend, int64_t begin, int64_t end, float *states, int64_t step,
+                         const qr_tally *before, qr_cpu_scratch *scratch, qr_tally *tally)
 {
     qr_neural_batch *batch = &scratch->batch;
     const qr_model *model = backend->model;
@@ -140,11 +140,10 @@ static void update_group(qr_backend *backend, int64_t begin, int64_t end, int64_
     for (int a = 0; a < n; a++) {
         batch->agents[a] = network->own.first + begin + kept[a];
         if (!whole) {
-            memcpy(batch->gathered + (size_t)a * dim, backend->state + (size_t)(begin + kept[a]) * dim,
-                   dim * sizeof(float));
+            memcpy(batch->gathered + (size_t)a * dim, states + (size_t)kept[a] * dim, dim * sizeof(float));
         }
     }
-    batch->x = whole ? backend->state + (size_t)begin * dim : batch->gathered;
+    batch->x = whole ? states : batch->gathered;
     qr_neural_kernel_run(&model->neural, backend->simd, backend->packed_weights, backend->base, rule->seed, step, n,
                          batch);
     memcpy(next + begin, own + begin, (size_t)(end - begin));
@@ -153,7 +152,7 @@ static void update_group(qr_backend *backend, int64_t begin, int64_t end, int64_
         unsigned bit = (unsigned)kept[a];
         int64_t i = begin + kept[a];
         if (!whole) {
-            memcpy(backend->state + (size_t)i * dim, batch->gathered + (size_t)a * dim, dim * sizeof(float));
+            memcpy(states + (size_t)bit * dim, batch->gathered + (size_t)a * dim, dim * sizeof(float));
         }
         if (frozen >> bit & 1u) {
             continue;
@@ -170,11 +169,12 @@ static void update_group(qr_backend *backend, int64_t begin, int64_t end, int64_
     }
 }
 
-void qr_cpu_neural_block(qr_backend *backend, qr_cpu_range block, int64_t step, const qr_tally *before,
+void qr_cpu_neural_block(qr_backend *backend, qr_cpu_range block, float *states, int64_t step, const qr_tally *before,
                          qr_cpu_scratch *scratch, qr_tally *tally)
 {
+    int64_t dim = backend->model->state_dim;
     for (int64_t begin = block.begin; begin < block.end; begin += 64) {
         int64_t end = begin + 64 < block.end ? begin + 64 : block.end;
-        update_group(backend, begin, end, step, before, scratch, tally);
+        update_group(backend, begin, end, states + (begin - block.begin) * dim, step, before, scratch, tally);
     }
 }

@@ -241,6 +241,9 @@ static void draw_deck(draft *out)
             write_text(true, in_deck, value, VALUE_BYTES);
         } else if (strcmp(key->name, "agents.shares") == 0 || strcmp(key->name, "agents.file") == 0) {
             continue;
+        } else if (strcmp(key->name, "memory.high") == 0 || strcmp(key->name, "memory.low") == 0) {
+            /* one below the other, whichever of them is left out */
+            (void)snprintf(value, VALUE_BYTES, "%.17g", strcmp(key->name, "memory.low") == 0 ? 0.8 * unit() : 1.0);
         } else {
             forced = false;
             write_value(key, options, in_deck, value, VALUE_BYTES);

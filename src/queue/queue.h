@@ -29,7 +29,11 @@ typedef enum qr_job_kind {
     QR_JOB_CUT_PAGE,
     QR_JOB_CUT_COMMIT,
     QR_JOB_CUT_ABANDON,
-    QR_JOB_CUT_DRAIN
+    QR_JOB_CUT_DRAIN,
+    QR_JOB_PAGE_PUT, /* states on disk: io/page_store.h */
+    QR_JOB_PAGE_GET,
+    QR_JOB_PAGE_SINK,
+    QR_JOB_PAGE_DROP
 } qr_job_kind;
 
 typedef struct qr_job_id {
@@ -76,6 +80,9 @@ size_t qr_queue_bytes(const qr_queue_shape *shape);
 qr_status qr_queue_create(void *memory, size_t bytes, const qr_queue_shape *shape, qr_queue *out);
 qr_status qr_queue_attach(void *memory, size_t bytes, qr_queue *out);
 
+/* Most jobs that may be handed over and not acknowledged at one time. */
+int32_t qr_queue_capacity(const qr_queue *queue);
+
 /* --- producer's side (one thread) --- */
 
 /* A free slot, or QR_NO_SLOT when all are in use. */
@@ -97,6 +104,22 @@ qr_status qr_queue_submit(qr_queue *queue, qr_job *job, double timeout_s);
 
 /* Hands a job over again under the id it has; for a producer that does not know what became of it. */
 qr_status qr_queue_resubmit(qr_queue *queue, const qr_job *job, double timeout_s);
+
+/* Hands over a job whose slot stays the producer's: after the answer its payload may be read, then it is given back
+ * with qr_queue_return_slot, or asked or submitted with again. What becomes of such a job is told by its answer alone,
+ * and is no failure of the queue. Jobs without a slot cannot be asked: QR_INTERNAL for one, or for a malformed job. */
+qr_status qr_queue_ask(qr_queue *queue, qr_job *job, double timeout_s);
+
+/* Whether the job asked with this slot has been answered, and how: *status, and *value as the consumer gave it. Never
+ * waits. */
+bool qr_queue_answered(qr_queue *queue, int32_t slot, qr_status *status, int64_t *value);
+
+/* Waits for that, with the bounds of qr_queue_wait_slot. Returns QR_OK when there is an answer, whatever it says;
+ * failures of other jobs are left to qr_queue_collect. */
+qr_status qr_queue_wait_answer(qr_queue *queue, int32_t slot, double timeout_s, qr_status *status, int64_t *value);
+
+/* Why the job of this slot failed; valid until the slot is used again. "" when it did not. */
+const char *qr_queue_answer_message(const qr_queue *queue, int32_t slot);
 
 /* Takes in acknowledgements and frees their slots, never waits. Returns the first failure reported by the consumer,
  * with its message, once; QR_OK otherwise. */
@@ -123,6 +146,9 @@ bool qr_queue_next(qr_queue *queue, qr_job *job);
 /* Acknowledges a job that was taken, with its outcome; jobs may be acknowledged in any order; message is used when
  * status is not QR_OK, and is kept for the first failure only. */
 void qr_queue_acknowledge(qr_queue *queue, const qr_job *job, qr_status status, const char *message);
+
+/* The same for a job that was asked: its outcome goes to who asked and nowhere else. */
+void qr_queue_answer(qr_queue *queue, const qr_job *job, qr_status status, int64_t value, const char *message);
 
 /* To be called at least once a second while alive; the other side watches it move. */
 void qr_queue_beat(qr_queue *queue);

@@ -197,15 +197,23 @@ static qr_cut *begin_new(qr_tier *tier, int64_t generation)
     }
     tier->cut = cut;
     cut->began = qr_now_s();
-    if (tier->owner->config.incremental && tier->earlier != NULL && !is_leaving(tier, tier->earlier->generation)) {
-        const qr_kept *kept = qr_kept_find(tier, tier->earlier->generation);
-        if (kept != NULL && kept->everywhere) {
-            cut->earlier = tier->earlier;
-            cut->earlier->uses++;
-        }
-    }
     qr_tier_say(tier, generation, QR_CUT_WRITING, QR_OK);
     return cut;
+}
+
+/* What the pages are compared with. Settled when all producers have begun: the one that abandons generations did so
+ * before it began, while another one's begin may have come before both. */
+static void choose_earlier(qr_cut *cut)
+{
+    qr_tier *tier = cut->tier;
+    if (!tier->owner->config.incremental || tier->earlier == NULL || is_leaving(tier, tier->earlier->generation)) {
+        return;
+    }
+    const qr_kept *kept = qr_kept_find(tier, tier->earlier->generation);
+    if (kept != NULL && kept->everywhere) {
+        cut->earlier = tier->earlier;
+        cut->earlier->uses++;
+    }
 }
 
 static void take_begin(qr_checkpoint *checkpoint, qr_tier *tier, int producer, const qr_job *job)
@@ -236,6 +244,8 @@ static void take_begin(qr_checkpoint *checkpoint, qr_tier *tier, int producer, c
     cut->progress++;
     if (cut->n_begun == checkpoint->n_queues) {
         cut->n_parts = cut->n_begun;
+        choose_earlier(cut);
+        qr_pages_dispatch(cut);
         pthread_cond_signal(&tier->work);
     }
 }
@@ -281,6 +291,7 @@ static void take_drain(qr_checkpoint *checkpoint, qr_tier *tier, const qr_job *j
     kept->readers++;
     cut->expected = kept->seal.pages;
     cut->flushed = true; /* with the commit of the source */
+    choose_earlier(cut);
     tier->post.pages_left = cut->expected;
     pthread_cond_signal(&tier->work);
 }
@@ -329,7 +340,9 @@ static void take_abandon(qr_tier *tier, int64_t generation)
     if (cut == NULL) {
         cut = qr_cut_new(tier, generation);
     }
-    if (cut == NULL || was_stuck) {
+    if (tier->newest > generation) {
+        /* A newer one has begun already: the tier's line speaks of that. */
+    } else if (cut == NULL || was_stuck) {
         qr_tier_say(tier, generation, QR_CUT_FAILED, was_stuck ? does_not_answer(tier) : QR_RESOURCE);
     } else if (tier->post.generation == generation) {
         qr_tier_say(tier, generation, QR_CUT_NONE, QR_OK);

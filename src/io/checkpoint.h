@@ -5,7 +5,7 @@
  * Jobs, in the order of a cut; generation and tier stand in arguments[0] and [1] of each:
  *
  *   QR_JOB_CUT_BEGIN: from each producer; step; first, count: its agents; arguments[2]: its pages; flags: its part. A
- *   tier that is still at work on an older cut gives that up.
+ *   tier that is still at work on an older cut gives that up. Pages wait until all producers have begun.
  *
  *   QR_JOB_CUT_PAGE: slot with one page; first, count, bytes; arguments[2]: page number within the part; flags:
  *   qr_page_kind. The slot is acknowledged as soon as its bytes are compressed or found unchanged.
@@ -14,7 +14,8 @@
  * durable first (flush), then stores the manifest, then retires old generations. From one producer, and only once
  * READY.
  *
- *   QR_JOB_CUT_ABANDON: removes what there is of the generation on the tier. From one producer.
+ *   QR_JOB_CUT_ABANDON: removes what there is of the generation on the tier. From one producer, before it begins a newer
+ *   one; the others may have begun that already.
  *
  *   QR_JOB_CUT_DRAIN: copies the generation, committed on tier arguments[2], to tier arguments[1]. From one producer.
  *

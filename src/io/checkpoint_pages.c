@@ -220,7 +220,7 @@ static void pack_drained(qr_pool_task *task, int worker)
 
 void qr_pages_dispatch(qr_cut *cut)
 {
-    while (!cut->given_up && cut->waiting.first != NULL && cut->rooms < cut->tier->most_rooms) {
+    while (!cut->given_up && cut->n_parts > 0 && cut->waiting.first != NULL && cut->rooms < cut->tier->most_rooms) {
         qr_page *page = qr_page_pop(&cut->waiting);
         page->has_room = true;
         cut->rooms++;

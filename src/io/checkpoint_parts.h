@@ -211,7 +211,7 @@ void qr_slot_done(qr_checkpoint *checkpoint, int producer, const qr_job *job);
 /* (lock) Takes the job; its slot is acknowledged later in any case. */
 void qr_page_take(qr_checkpoint *checkpoint, int producer, const qr_job *job);
 
-/* (lock) Hands waiting pages to the pool while there is room. */
+/* (lock) Hands waiting pages to the pool while there is room; none before all producers have begun. */
 void qr_pages_dispatch(qr_cut *cut);
 
 /* (lock) Frees the page, gives its room back. */

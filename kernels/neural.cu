@@ -6,6 +6,7 @@
 #include "neural_gather.cuh"
 #include "neural_layers.cuh"
 #include "neural_tally.cuh"
+#include "places.cuh"
 #include "view.cuh"
 
 #include <cuda_pipeline_primitives.h>
@@ -90,11 +91,12 @@ static __device__ __forceinline__ int64_t claim_tile(const team *team, uint32_t 
 
 /* Asks for the states of a tile to come, if there is one, as far as the cache that all processors share. */
 template <int AGENTS, int STATE>
-static __device__ __forceinline__ void prefetch_states(const qr_part *part, const team *team, int64_t first)
+static __device__ __forceinline__ void prefetch_states(const qr_part *part, const team *team, const float *states,
+                                                       int64_t first)
 {
     enum { LINE = 128 };
     const int32_t row_bytes = (STATE != 0 ? STATE : (int32_t)part->neural.state_dim) * (int32_t)sizeof(float);
-    const char *from = (const char *)part->state + first * row_bytes;
+    const char *from = (const char *)states + first * row_bytes;
     if (first + AGENTS > part->count) {
         return; /* nor for the last one, which may be short */
     }
@@ -105,11 +107,12 @@ static __device__ __forceinline__ void prefetch_states(const qr_part *part, cons
 
 /* Begins to copy the states of a tile into shared memory; agents beyond the part have zeros. */
 template <int AGENTS, int STATE>
-static __device__ __forceinline__ void begin_load(const qr_part *part, const team *team, int64_t first)
+static __device__ __forceinline__ void begin_load(const qr_part *part, const team *team, const float *states,
+                                                  int64_t first)
 {
     const int32_t n_state = STATE != 0 ? STATE : (int32_t)part->neural.state_dim;
     const int32_t row = row_of(n_state);
-    const float *from = part->state + first * n_state;
+    const float *from = states + first * n_state;
     const int64_t here = part->count - first;
     if (n_state % 4 == 0) {
         const int32_t vectors = n_state / 4;
@@ -135,12 +138,12 @@ static __device__ __forceinline__ void begin_load(const qr_part *part, const tea
 
 /* States of the agents that moved back to where they belong. */
 template <int AGENTS, int STATE>
-static __device__ __forceinline__ void store_states(const qr_part *part, const team *team, int64_t first,
+static __device__ __forceinline__ void store_states(const qr_part *part, const team *team, float *states, int64_t first,
                                                     uint32_t moving)
 {
     const int32_t n_state = STATE != 0 ? STATE : (int32_t)part->neural.state_dim;
     const int32_t row = row_of(n_state);
-    float *to = part->state + first * n_state;
+    float *to = states + first * n_state;
     const int32_t step = n_state % 4 == 0 ? 4 : 1;
     const int32_t pieces = n_state / step;
     for (int32_t i = team->thread; i < AGENTS * pieces; i += team->threads) {
@@ -303,9 +306,9 @@ static __device__ __forceinline__ float *prepare_block(const qr_part *part, floa
     return memory + 2 * round_up(n_options);
 }
 
-template <int AGENTS, bool IN_SHARED, int STATE, int HIDDEN>
+template <class PLACES, int AGENTS, bool IN_SHARED, int STATE, int HIDDEN>
 static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
-    update_neural(const __grid_constant__ qr_part part, const launch_plan plan)
+    update_neural(const __grid_constant__ qr_part part, const launch_plan plan, const __grid_constant__ PLACES places)
 {
     extern __shared__ float4 dynamic[];
     __shared__ qr_block_tally tally;
@@ -316,7 +319,7 @@ static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
     }
     const int64_t step = part.control->step + 1;
     const uint8_t *votes = part.packed[part.control->current];
-    const int64_t n_tiles = (part.count + AGENTS - 1) / AGENTS;
+    const int64_t n_tiles = (qr_count_agents(&part, &places) + AGENTS - 1) / AGENTS;
     block_memory block;
     float *memory = prepare_block<IN_SHARED, STATE, HIDDEN>(&part, (float *)dynamic, &block);
     team team;
@@ -333,15 +336,19 @@ static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
     }
     qr_tally_clear(&tally, part.rule.n_options);
     int64_t tile = claim_tile(&team, &claimed);
+    float *next_states = NULL;
+    int64_t next = qr_find_agent(&part, &places, tile * AGENTS, &next_states);
     while (tile < n_tiles) {
-        const int64_t first = tile * AGENTS;
+        const int64_t first = next;
+        float *states = next_states;
         uint32_t active;
         uint32_t noisy;
         tile = claim_tile(&team, &claimed);
-        prefetch_states<AGENTS, STATE>(&part, &team, tile * AGENTS);
+        next = qr_find_agent(&part, &places, tile * AGENTS, &next_states);
+        prefetch_states<AGENTS, STATE>(&part, &team, next_states, next);
         qr_draw_masks<AGENTS>(&part, first, step, &active, &noisy);
         if (active != 0) {
-            begin_load<AGENTS, STATE>(&part, &team, first);
+            begin_load<AGENTS, STATE>(&part, &team, states, first);
             gather_shares<AGENTS>(&part, &team, &block, votes, first);
             __pipeline_wait_prior(0);
             team_sync(&team);
@@ -350,7 +357,7 @@ static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
             apply_second_layer<AGENTS, IN_SHARED, STATE, HIDDEN>(&part.neural, &team, &block);
             team_sync(&team);
             find_scores<AGENTS, IN_SHARED, STATE, HIDDEN>(&part.neural, &team, &block);
-            store_states<AGENTS, STATE>(&part, &team, first, active);
+            store_states<AGENTS, STATE>(&part, &team, states, first, active);
             team_sync(&team);
         }
         if (team.thread < WARP) {
@@ -407,24 +414,21 @@ static launch_plan make_plan(const qr_neural *net, int64_t most_bytes)
     return best;
 }
 
-template <int AGENTS, bool IN_SHARED, int STATE, int HIDDEN>
-static void launch(const qr_part *part, const launch_plan *plan, int32_t processors, cudaStream_t stream)
+template <class PLACES, int AGENTS, bool IN_SHARED, int STATE, int HIDDEN>
+static void launch(const qr_part *part, const PLACES *places, const launch_plan *plan, int32_t processors,
+                   cudaStream_t stream)
 {
-    int64_t tiles = (part->count + AGENTS - 1) / AGENTS;
+    int64_t tiles = (qr_count_agents(part, places) + AGENTS - 1) / AGENTS;
     int64_t blocks = tiles < processors ? tiles : processors;
-    (void)cudaFuncSetAttribute(update_neural<AGENTS, IN_SHARED, STATE, HIDDEN>,
+    (void)cudaFuncSetAttribute(update_neural<PLACES, AGENTS, IN_SHARED, STATE, HIDDEN>,
                                cudaFuncAttributeMaxDynamicSharedMemorySize, plan->bytes);
-    update_neural<AGENTS, IN_SHARED, STATE, HIDDEN>
+    update_neural<PLACES, AGENTS, IN_SHARED, STATE, HIDDEN>
         <<<(unsigned)(blocks > 0 ? blocks : 1), (unsigned)(plan->teams * plan->team_warps * WARP), (size_t)plan->bytes,
-           stream>>>(*part, *plan);
+           stream>>>(*part, *plan, *places);
 }
 
-extern "C" void qr_launch_neural(const qr_part *part, cudaStream_t stream)
+template <class PLACES> static void launch_best(const qr_part *part, const PLACES *places, cudaStream_t stream)
 {
-    if (part->fast_weights != 0) {
-        qr_launch_neural_fast(part, stream);
-        return;
-    }
     int device = 0;
     int processors = 1;
     int most_bytes = 0;
@@ -433,14 +437,34 @@ extern "C" void qr_launch_neural(const qr_part *part, cudaStream_t stream)
     (void)cudaDeviceGetAttribute(&most_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     const launch_plan plan = make_plan(&part->neural, most_bytes - STATIC_BYTES);
     if (plan.agents == 8) {
-        launch<8, false, 0, 0>(part, &plan, processors, stream);
+        launch<PLACES, 8, false, 0, 0>(part, places, &plan, processors, stream);
     } else if (plan.agents == 16) {
-        launch<16, false, 0, 0>(part, &plan, processors, stream);
+        launch<PLACES, 16, false, 0, 0>(part, places, &plan, processors, stream);
     } else if (!plan.in_shared) {
-        launch<32, false, 0, 0>(part, &plan, processors, stream);
+        launch<PLACES, 32, false, 0, 0>(part, places, &plan, processors, stream);
     } else if (part->neural.state_dim == 64 && part->neural.hidden == 64) {
-        launch<32, true, 64, 64>(part, &plan, processors, stream);
+        launch<PLACES, 32, true, 64, 64>(part, places, &plan, processors, stream);
     } else {
-        launch<32, true, 0, 0>(part, &plan, processors, stream);
+        launch<PLACES, 32, true, 0, 0>(part, places, &plan, processors, stream);
     }
+}
+
+extern "C" void qr_launch_neural(const qr_part *part, cudaStream_t stream)
+{
+    if (part->fast_weights != 0) {
+        qr_launch_neural_fast(part, stream);
+        return;
+    }
+    const qr_whole_part places = {};
+    launch_best(part, &places, stream);
+}
+
+extern "C" void qr_launch_frames(const qr_part *part, const qr_frame_batch *batch, cudaStream_t stream)
+{
+    if (part->fast_weights != 0) {
+        qr_launch_frames_fast(part, batch, stream);
+        return;
+    }
+    static_assert(sizeof(qr_part) + sizeof(launch_plan) + sizeof(qr_frame_batch) <= 4000, "all devices take so much");
+    launch_best(part, batch, stream);
 }

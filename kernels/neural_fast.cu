@@ -6,237 +6,21 @@
 #include "neural_fast.cuh"
 #include "neural_gather.cuh"
 #include "neural_tally.cuh"
+#include "places.cuh"
 #include "view.cuh"
 
 #include <cuda_pipeline_primitives.h>
-#include <math.h>
-
-enum { FEW_WARPS = 4, STATIC_BYTES = sizeof(qr_block_tally) + 256 };
-
-/* How a launch divides shared memory. */
-typedef struct fast_plan {
-    int32_t warps;
-    int32_t score_row;
-    int32_t warp_words;
-    int32_t bytes;
-} fast_plan;
-
-static fast_plan make_plan(const qr_neural *net, int64_t most_bytes)
-{
-    const fast_layout at = find_fast_layout(net);
-    fast_plan plan;
-    plan.score_row = net->n_options > 8 ? 16 + 4 : 8 + 4; /* odd numbers of vectors, for the banks */
-    plan.warp_words = TILE * (fast_row(at.state_tiles) + SHARE_ROW + plan.score_row);
-    int64_t common = at.end - at.shared + at.hidden_tiles * 16 + OPTIONS * SHARE_ROW;
-    int64_t left = most_bytes / 4 - common;
-    int64_t warps = left > 0 ? left / plan.warp_words : 0;
-    plan.warps = (int32_t)(warps < most_warps(at.state_tiles) ? warps : most_warps(at.state_tiles));
-    plan.bytes = (int32_t)((common + plan.warps * plan.warp_words) * 4);
-    return plan;
-}
-
-static int64_t shared_bytes_of_device(void)
-{
-    int device = 0;
-    int bytes = 0;
-    (void)cudaGetDevice(&device);
-    (void)cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    return bytes - STATIC_BYTES;
-}
-
-extern "C" int64_t qr_neural_fast_count(const qr_neural *net)
-{
-    if (net->n_options > OPTIONS || net->state_dim > MOST_STATE ||
-        make_plan(net, shared_bytes_of_device()).warps < FEW_WARPS) {
-        return 0;
-    }
-    return find_fast_layout(net).end;
-}
-
-/* A matrix whose rows and columns are scaled by powers of two; zero beyond its size. */
-typedef struct scaled_matrix {
-    const float *numbers;
-    int32_t rows;
-    int32_t columns;
-    int32_t stride;
-    const int *row_power;
-    int column_power;
-} scaled_matrix;
-
-static float element(const scaled_matrix *matrix, int32_t row, int32_t column)
-{
-    if (row >= matrix->rows || column >= matrix->columns) {
-        return 0.0f;
-    }
-    float number = matrix->numbers[(int64_t)row * matrix->stride + column];
-    return (float)ldexp((double)number, matrix->row_power[row] + matrix->column_power);
-}
-
-/* Whether rows or columns of a fragment follow the numbering of states. */
-enum { PLAIN = 0, STATE_ROWS = 1, STATE_COLUMNS = 2 };
-
-/* B of 16 outputs (rows of the matrix) and 16 columns, as multiply_pair reads it. */
-static void pack_fragment(const scaled_matrix *matrix, int32_t first_row, int32_t first_column, int order,
-                          uint32_t *out)
-{
-    for (int32_t lane = 0; lane < WARP; lane++) {
-        const int32_t g = lane / 4;
-        const int32_t c = lane % 4;
-        for (int32_t i = 0; i < 4; i++) {
-            const int32_t n = i / 2; /* outputs 0 .. 7 or 8 .. 15 */
-            const int32_t r = i % 2; /* columns 2c or 2c + 8 */
-            const int32_t row = first_row + ((order & STATE_ROWS) != 0 ? g / 2 * 4 + 2 * n + g % 2 : 8 * n + g);
-            const int32_t column = first_column + ((order & STATE_COLUMNS) != 0 ? 4 * c + 2 * r : 2 * c + 8 * r);
-            __half2 both = __floats2half2_rn(element(matrix, row, column), element(matrix, row, column + 1));
-            memcpy(&out[4 * lane + i], &both, sizeof both);
-        }
-    }
-}
-
-static bool all_finite(const float *numbers, int64_t count)
-{
-    bool finite = true;
-    for (int64_t i = 0; i < count; i++) {
-        finite = finite && fabs((double)numbers[i]) <= 3.5e38;
-    }
-    return finite;
-}
-
-/* The power of two that brings a size to 2^13 .. 2^14. */
-static int power_for(double size)
-{
-    int exponent = 0;
-    (void)frexp(size, &exponent);
-    int power = size > 0.0 ? 14 - exponent : 0;
-    return power > 100 ? 100 : power;
-}
-
-/* What no state will ever exceed; 0 where there is no such bound. A hidden value is at most 1, so a state moves a share
- * dt of its way to somewhere within `reach`. */
-static double bound_states(const qr_neural *net, float state_scale)
-{
-    double reach = 0.0;
-    for (uint32_t d = 0; d < net->state_dim; d++) {
-        double sum = fabs((double)net->b2[d]);
-        for (uint32_t h = 0; h < net->hidden; h++) {
-            sum += fabs((double)net->w2[(size_t)d * net->hidden + h]);
-        }
-        reach = fmax(reach, sum);
-    }
-    double dt = (double)net->dt;
-    if (!(dt < 2.0)) {
-        return 0.0;
-    }
-    reach = dt <= 1.0 ? reach : reach * dt / (2.0 - dt);
-    return fmax(fmax(reach, (double)state_scale), 0x1p-60);
-}
-
-/* Powers of two for the rows of a matrix, of which some columns are scaled already. False when a row is beyond reach.
- */
-static bool find_row_powers(const scaled_matrix *matrix, const scaled_matrix *beside, int *powers)
-{
-    bool within = true;
-    for (int32_t r = 0; r < matrix->rows; r++) {
-        double most = 0.0;
-        for (int32_t c = 0; c < matrix->columns; c++) {
-            most =
-                fmax(most, ldexp(fabs((double)matrix->numbers[(int64_t)r * matrix->stride + c]), matrix->column_power));
-        }
-        for (int32_t c = 0; beside != NULL && c < beside->columns; c++) {
-            most = fmax(most, fabs((double)beside->numbers[(int64_t)r * beside->stride + c]));
-        }
-        powers[r] = power_for(most);
-        within = within && powers[r] >= -100;
-    }
-    return within;
-}
-
-static void put_float(uint32_t *to, double number)
-{
-    float rounded = (float)number;
-    memcpy(to, &rounded, sizeof rounded);
-}
-
-/* Fills in what is packed by rows of hidden units, of states and of options. */
-static void pack_arrays(const qr_neural *net, const int *hidden_power, const int *state_power, const int *option_power,
-                        uint32_t *out)
-{
-    const fast_layout at = find_fast_layout(net);
-    const int32_t hidden = (int32_t)net->hidden;
-    const int32_t n_options = (int32_t)net->n_options;
-    const int32_t columns = 2 * n_options + (int32_t)net->state_dim;
-    for (int32_t place = 0; place < at.hidden_tiles * 16; place++) {
-        const int32_t h = hidden_at(place);
-        for (int32_t k = 0; k < n_options && h < hidden; k++) {
-            put_float(&out[at.global + k * at.hidden_tiles * 16 + place], (double)net->w1[(int64_t)h * columns + k]);
-        }
-        if (h < hidden) {
-            put_float(&out[at.b1 + place], (double)net->b1[h]);
-            put_float(&out[at.inverse1 + place], ldexp(1.0, -hidden_power[h]));
-        }
-    }
-    for (int32_t d = 0; d < (int32_t)net->state_dim; d++) {
-        put_float(&out[at.inverse2 + d], ldexp(1.0, -state_power[d]));
-        put_float(&out[at.b2 + d], (double)net->b2[d]);
-    }
-    for (int32_t k = 0; k < n_options; k++) {
-        put_float(&out[at.inversev + k], ldexp(1.0, -option_power[k]));
-        put_float(&out[at.bv + k], (double)net->bv[k]);
-    }
-}
-
-extern "C" int qr_neural_fast_pack(const qr_neural *net, float state_scale, uint32_t *out)
-{
-    int hidden_power[QR_NEURAL_MAX_HIDDEN];
-    int state_power[MOST_STATE];
-    int option_power[OPTIONS];
-    const fast_layout at = find_fast_layout(net);
-    const int32_t state = (int32_t)net->state_dim;
-    const int32_t hidden = (int32_t)net->hidden;
-    const int32_t n_options = (int32_t)net->n_options;
-    const int32_t columns = 2 * n_options + state;
-    const double bound = bound_states(net, state_scale);
-    const int power = power_for(bound);
-    scaled_matrix w1 = {net->w1 + n_options, hidden, state, columns, hidden_power, -power};
-    scaled_matrix shares = {net->w1 + n_options + state, hidden, n_options, columns, hidden_power, 0};
-    scaled_matrix w2 = {net->w2, state, hidden, hidden, state_power, 0};
-    scaled_matrix wv = {net->wv, n_options, state, state, option_power, -power};
-    bool fits = bound > 0.0 && power >= -100 && all_finite(net->w1, (int64_t)hidden * columns) &&
-                all_finite(net->b1, hidden) && all_finite(net->w2, (int64_t)state * hidden) &&
-                all_finite(net->b2, state) && all_finite(net->wv, (int64_t)n_options * state) &&
-                all_finite(net->bv, n_options);
-    fits = fits && find_row_powers(&w1, &shares, hidden_power) && find_row_powers(&w2, NULL, state_power) &&
-           find_row_powers(&wv, NULL, option_power);
-    if (!fits) {
-        return 0;
-    }
-    memset(out, 0, (size_t)at.end * sizeof *out);
-    for (int32_t j = 0; j < at.hidden_tiles; j++) {
-        uint32_t *layer1 = out + at.w1 + j * (at.state_tiles + 1) * FRAGMENT;
-        uint32_t *layer2 = out + at.w2 + j * at.state_tiles * FRAGMENT;
-        for (int32_t b = 0; b < at.state_tiles; b++) {
-            pack_fragment(&w1, 16 * j, 16 * b, STATE_COLUMNS, layer1 + b * FRAGMENT);
-            pack_fragment(&w2, 16 * b, 16 * j, STATE_ROWS, layer2 + b * FRAGMENT);
-        }
-        pack_fragment(&shares, 16 * j, 0, PLAIN, layer1 + at.state_tiles * FRAGMENT);
-    }
-    for (int32_t b = 0; b < at.state_tiles; b++) {
-        pack_fragment(&wv, 0, 16 * b, STATE_COLUMNS, out + at.wv + b * FRAGMENT);
-    }
-    pack_arrays(net, hidden_power, state_power, option_power, out);
-    put_float(&out[at.scale], ldexp(1.0, power));
-    return 1;
-}
 
 /* Begins to copy the states of half a tile into shared memory. Rows of agents beyond the part keep what they had. */
 template <int STATE>
-static __device__ __forceinline__ void begin_load(const qr_part *part, float *x, int32_t row, int64_t first)
+static __device__ __forceinline__ void begin_load(const qr_part *part, float *x, int32_t row, const float *states,
+                                                  int64_t first)
 {
     const int32_t lane = (int32_t)threadIdx.x % WARP;
     const int32_t n_state = STATE != 0 ? STATE : (int32_t)part->neural.state_dim;
     const int64_t left = part->count - first;
     const int32_t here = left < 0 ? 0 : left < HALF ? (int32_t)left : HALF;
-    const float *from = part->state + first * n_state;
+    const float *from = states + first * n_state;
     if (n_state % 4 == 0) {
         const int32_t vectors = n_state / 4;
 #pragma unroll(STATE != 0 ? STATE / 8 : 1)
@@ -329,11 +113,11 @@ static __device__ __forceinline__ void put_shares(const qr_part *part, const fas
 }
 
 /* One half of a tile: new states to device memory, scores to shared memory; on the way the states of `next`, an agent,
- * begin to come. active: bits of the tile's agents. */
+ * begin to come. active: bits of the tile's agents. states, next_states: as qr_find_agent says. */
 template <int TILES, int STATE, int HIDDEN>
 static __device__ __forceinline__ void advance_half(const qr_part *part, const fast_layout *at, const fast_block *block,
-                                                    const fast_warp *warp, int64_t first, int32_t half, uint32_t active,
-                                                    int64_t next)
+                                                    const fast_warp *warp, float *states, int64_t first, int32_t half,
+                                                    uint32_t active, const float *next_states, int64_t next)
 {
     const int32_t lane = (int32_t)threadIdx.x % WARP;
     const int32_t c = lane % 4;
@@ -361,12 +145,12 @@ static __device__ __forceinline__ void advance_half(const qr_part *part, const f
     }
     if (keep) {
         __syncwarp();
-        begin_load<STATE>(part, x, row, next);
+        begin_load<STATE>(part, x, row, next_states, next);
     }
     sum_layers<TILES, HIDDEN>(at, block, state, shares, sums);
     const bool moves[2] = {(active >> (half * HALF + lane / 4) & 1u) != 0,
                            (active >> (half * HALF + lane / 4 + 8) & 1u) != 0};
-    float *to = part->state + (first + half * HALF + lane / 4) * n_state + 4 * c;
+    float *to = states + (first + half * HALF + lane / 4) * n_state + 4 * c;
 #pragma unroll
     for (int b = 0; b < TILES; b++) {
         const float4 inverse = *(const float4 *)(weights + at->inverse2 + 16 * b + 4 * c);
@@ -387,7 +171,7 @@ static __device__ __forceinline__ void advance_half(const qr_part *part, const f
     }
     if (!keep) {
         __syncwarp();
-        begin_load<STATE>(part, x, row, next);
+        begin_load<STATE>(part, x, row, next_states, next);
     }
     put_scores<TILES>(at, block, warp, half, state);
 }
@@ -529,9 +313,9 @@ static __device__ __forceinline__ uint32_t *prepare_block(const qr_part *part, c
 }
 
 /* STATE: size of a state, HIDDEN: tiles of hidden units; 0 where not known when compiled. */
-template <int TILES, int STATE, int HIDDEN>
+template <class PLACES, int TILES, int STATE, int HIDDEN>
 static __global__ void __launch_bounds__(most_warps(TILES) * WARP, 1)
-    update_fast(const __grid_constant__ qr_part part, const fast_plan plan)
+    update_fast(const __grid_constant__ qr_part part, const fast_plan plan, const __grid_constant__ PLACES places)
 {
     extern __shared__ uint4 dynamic[];
     __shared__ qr_block_tally tally;
@@ -545,7 +329,9 @@ static __global__ void __launch_bounds__(most_warps(TILES) * WARP, 1)
     const uint8_t *votes = part.packed[part.control->current];
     uint8_t *next_votes = part.packed[part.control->current ^ 1u];
     const int64_t stride = (int64_t)gridDim.x * plan.warps * TILE;
-    int64_t first = ((int64_t)number * gridDim.x + blockIdx.x) * TILE;
+    int64_t agent = ((int64_t)number * gridDim.x + blockIdx.x) * TILE; /* of the launch */
+    float *next_states = NULL;
+    int64_t next = qr_find_agent(&part, &places, agent, &next_states);
     fast_block block;
     uint32_t *memory = prepare_block(&part, &at, (uint32_t *)dynamic, &block) + number * plan.warp_words;
     fast_warp warp;
@@ -557,10 +343,13 @@ static __global__ void __launch_bounds__(most_warps(TILES) * WARP, 1)
         warp.x[i] = 0.0f; /* columns beyond the state must be numbers */
     }
     __syncwarp();
-    begin_load<STATE>(&part, warp.x, fast_row(TILES), first);
-    begin_load<STATE>(&part, warp.x + HALF * fast_row(TILES), fast_row(TILES), first + HALF);
+    begin_load<STATE>(&part, warp.x, fast_row(TILES), next_states, next);
+    begin_load<STATE>(&part, warp.x + HALF * fast_row(TILES), fast_row(TILES), next_states, next + HALF);
     qr_tally_clear(&tally, part.rule.n_options);
-    for (; first < part.count; first += stride) {
+    for (; agent < qr_count_agents(&part, &places); agent += stride) {
+        const int64_t first = next;
+        float *states = next_states;
+        next = qr_find_agent(&part, &places, agent + stride, &next_states);
         const int64_t position = part.before + first + lane;
         const uint32_t own = position < part.view ? qr_packed_vote(votes, part.packing, position) : 0;
         uint32_t active;
@@ -571,8 +360,8 @@ static __global__ void __launch_bounds__(most_warps(TILES) * WARP, 1)
         for (int32_t half = 0; half < TILE / HALF; half++) {
             __pipeline_wait_prior(1);
             __syncwarp();
-            advance_half<TILES, STATE, HIDDEN>(&part, &at, &block, &warp, first, half, active,
-                                               first + stride + half * HALF);
+            advance_half<TILES, STATE, HIDDEN>(&part, &at, &block, &warp, states, first, half, active, next_states,
+                                               next + half * HALF);
         }
         __syncwarp();
         take_votes(&part, &warp, first, step, active, noisy, own, next_votes, &tally);
@@ -582,35 +371,46 @@ static __global__ void __launch_bounds__(most_warps(TILES) * WARP, 1)
     qr_tally_finish(&part, &tally);
 }
 
-template <int TILES, int STATE, int HIDDEN>
-static void launch(const qr_part *part, const fast_plan *plan, cudaStream_t stream)
+template <class PLACES, int TILES, int STATE, int HIDDEN>
+static void launch(const qr_part *part, const PLACES *places, const fast_plan *plan, cudaStream_t stream)
 {
     int device = 0;
     int processors = 1;
     (void)cudaGetDevice(&device);
     (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    int64_t tiles = (part->count + TILE - 1) / TILE;
+    int64_t tiles = (qr_count_agents(part, places) + TILE - 1) / TILE;
     int64_t blocks = tiles < processors ? tiles : processors;
-    (void)cudaFuncSetAttribute(update_fast<TILES, STATE, HIDDEN>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+    (void)cudaFuncSetAttribute(update_fast<PLACES, TILES, STATE, HIDDEN>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                plan->bytes);
-    update_fast<TILES, STATE, HIDDEN>
-        <<<(unsigned)(blocks > 0 ? blocks : 1), (unsigned)(plan->warps * WARP), (size_t)plan->bytes, stream>>>(*part,
-                                                                                                               *plan);
+    update_fast<PLACES, TILES, STATE, HIDDEN>
+        <<<(unsigned)(blocks > 0 ? blocks : 1), (unsigned)(plan->warps * WARP), (size_t)plan->bytes, stream>>>(
+            *part, *plan, *places);
+}
+
+template <class PLACES> static void launch_best(const qr_part *part, const PLACES *places, cudaStream_t stream)
+{
+    const fast_plan plan = make_fast_plan(&part->neural, fast_shared_bytes());
+    const uint32_t state = part->neural.state_dim;
+    if (state == 64 && part->neural.hidden == 64) {
+        launch<PLACES, 4, 64, 4>(part, places, &plan, stream);
+    } else if (state <= 16) {
+        launch<PLACES, 1, 0, 0>(part, places, &plan, stream);
+    } else if (state <= 32) {
+        launch<PLACES, 2, 0, 0>(part, places, &plan, stream);
+    } else if (state <= 64) {
+        launch<PLACES, 4, 0, 0>(part, places, &plan, stream);
+    } else {
+        launch<PLACES, 8, 0, 0>(part, places, &plan, stream);
+    }
 }
 
 extern "C" void qr_launch_neural_fast(const qr_part *part, cudaStream_t stream)
 {
-    const fast_plan plan = make_plan(&part->neural, shared_bytes_of_device());
-    const uint32_t state = part->neural.state_dim;
-    if (state == 64 && part->neural.hidden == 64) {
-        launch<4, 64, 4>(part, &plan, stream);
-    } else if (state <= 16) {
-        launch<1, 0, 0>(part, &plan, stream);
-    } else if (state <= 32) {
-        launch<2, 0, 0>(part, &plan, stream);
-    } else if (state <= 64) {
-        launch<4, 0, 0>(part, &plan, stream);
-    } else {
-        launch<8, 0, 0>(part, &plan, stream);
-    }
+    const qr_whole_part places = {};
+    launch_best(part, &places, stream);
+}
+
+extern "C" void qr_launch_frames_fast(const qr_part *part, const qr_frame_batch *batch, cudaStream_t stream)
+{
+    launch_best(part, batch, stream);
 }

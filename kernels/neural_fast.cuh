@@ -12,7 +12,7 @@
 #ifndef QR_NEURAL_FAST_CUH
 #define QR_NEURAL_FAST_CUH
 
-#include "device.h"
+#include "tally.cuh"
 
 #include <cuda_fp16.h>
 
@@ -23,7 +23,8 @@ enum {
     OPTIONS = 16, /* at most */
     MOST_STATE = 128,
     FRAGMENT = 4 * WARP, /* words: what a warp needs of 16 columns and 16 outputs */
-    SHARE_ROW = 12       /* words of an agent: 8, and 4 that put rows into different banks */
+    SHARE_ROW = 12,      /* words of an agent: 8, and 4 that put rows into different banks */
+    FAST_STATIC_BYTES = sizeof(qr_block_tally) + 256
 };
 
 /* Where things lie in the packed weights, in words of 4 bytes. Hidden units of float arrays are in the order of
@@ -84,6 +85,38 @@ static __host__ __device__ __forceinline__ int32_t hidden_at(int32_t place)
 static __host__ __device__ __forceinline__ int32_t fast_row(int32_t state_tiles)
 {
     return 16 * (state_tiles | 1);
+}
+
+/* How a launch divides shared memory. */
+typedef struct fast_plan {
+    int32_t warps;
+    int32_t score_row;
+    int32_t warp_words;
+    int32_t bytes;
+} fast_plan;
+
+static inline fast_plan make_fast_plan(const qr_neural *net, int64_t most_bytes)
+{
+    const fast_layout at = find_fast_layout(net);
+    fast_plan plan;
+    plan.score_row = net->n_options > 8 ? 16 + 4 : 8 + 4; /* odd numbers of vectors, for the banks */
+    plan.warp_words = TILE * (fast_row(at.state_tiles) + SHARE_ROW + plan.score_row);
+    int64_t common = at.end - at.shared + at.hidden_tiles * 16 + OPTIONS * SHARE_ROW;
+    int64_t left = most_bytes / 4 - common;
+    int64_t warps = left > 0 ? left / plan.warp_words : 0;
+    plan.warps = (int32_t)(warps < most_warps(at.state_tiles) ? warps : most_warps(at.state_tiles));
+    plan.bytes = (int32_t)((common + plan.warps * plan.warp_words) * 4);
+    return plan;
+}
+
+/* What a block of the current device may have of it. */
+static inline int64_t fast_shared_bytes(void)
+{
+    int device = 0;
+    int bytes = 0;
+    (void)cudaGetDevice(&device);
+    (void)cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return bytes - FAST_STATIC_BYTES;
 }
 
 /* What all warps of a block share. */

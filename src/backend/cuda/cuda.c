@@ -25,6 +25,7 @@ static void free_device(qr_backend *backend)
     (void)cudaFreeHost(backend->row_leaders);
     (void)cudaFreeHost(backend->mail);
     qr_cuda_destroy_times(backend);
+    qr_cuda_destroy_overlap(backend);
     if (backend->done != NULL) {
         (void)cudaEventDestroy(backend->done);
     }
@@ -70,6 +71,7 @@ static qr_status cuda_device_address(int place, char *out, size_t n)
 static qr_status choose_device(qr_backend *backend, int place)
 {
     int n = 0;
+    int highest = 0;
     struct cudaDeviceProp properties;
     qr_status status = qr_cuda_check(cudaGetDeviceCount(&n), "looking for devices");
     if (status == QR_OK && n == 0) {
@@ -86,7 +88,11 @@ static qr_status choose_device(qr_backend *backend, int place)
     if (status == QR_OK) {
         memcpy(backend->device_id, &properties.uuid, QR_DEVICE_ID_BYTES);
         (void)snprintf(backend->device_name, sizeof backend->device_name, "%.63s", properties.name);
-        status = qr_cuda_check(cudaStreamCreateWithFlags(&backend->stream, cudaStreamNonBlocking), "making a stream");
+        status = qr_cuda_check(cudaDeviceGetStreamPriorityRange(NULL, &highest), "asking for priorities of streams");
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_check(cudaStreamCreateWithPriority(&backend->stream, cudaStreamNonBlocking, highest),
+                               "making a stream");
     }
     if (status == QR_OK) {
         status = qr_cuda_check(cudaEventCreateWithFlags(&backend->done, cudaEventDisableTiming), "making an event");
@@ -183,6 +189,9 @@ static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
         status = qr_cuda_make_halo(backend);
     }
     if (status == QR_OK) {
+        status = qr_cuda_make_overlap(backend, setup->overlap_agents);
+    }
+    if (status == QR_OK) {
         status = qr_cuda_prepare_resident(backend);
     }
     if (status == QR_OK) {
@@ -255,8 +264,8 @@ static qr_status cuda_read_state(qr_backend *backend, int64_t first, int64_t cou
     return status == QR_OK ? qr_cuda_wait(backend) : status;
 }
 
-/* How many pieces from the first on lie one behind the other, in the part as in the caller's memory; *whole: all of them
- * as one. */
+/* How many pieces from the first on lie one behind the other, in the part as in the caller's memory; *whole: all of
+ * them as one. */
 static int64_t join_pieces(const qr_backend *backend, const qr_piece *pieces, int64_t n, qr_piece *whole)
 {
     const int64_t agent_bytes = pieces[0].states ? backend->model->state_dim * (int64_t)sizeof(float) : 1;
@@ -369,6 +378,7 @@ const qr_backend_ops qr_backend_ops_cuda = {.name = "cuda",
                                             .halo_place = qr_cuda_halo_place,
                                             .halo_buffers = qr_cuda_halo_buffers,
                                             .count = qr_cuda_count,
+                                            .begin_update = qr_cuda_begin_update,
                                             .update = qr_cuda_update,
                                             .make_join_id = QR_CUDA_MAKE_ID,
                                             .join = QR_CUDA_JOIN,

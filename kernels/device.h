@@ -63,7 +63,7 @@ typedef struct qr_part {
     int64_t view;
     const int64_t *row; /* lists: [count + 1] */
     const uint32_t *neighbour;
-    const uint16_t *colour; /* lists that are swept: [count]; NULL: lattice says the colours */
+    const uint16_t *colour;                   /* lists that are swept: [count]; NULL: lattice says the colours */
     uint8_t *packed[2];                       /* the same buffer twice for sweeps */
     uint64_t *plane[2][QR_DEVICE_MAX_PLANES]; /* likewise */
     const uint64_t *frozen;                   /* a bit per own agent, or NULL */
@@ -79,6 +79,9 @@ typedef struct qr_part {
     int32_t n_parts;
     int32_t mirrors; /* 1: own agents fill the halo, n_agents positions from where they stand */
     int32_t decides; /* 1: the last block of an update decides; 0: somebody sums over parts first */
+    int32_t waves;   /* at least 1: votes are updated by so many times the blocks that fit at once. 1 is best, unless
+                        others take room meanwhile: blocks of a single wave that find none would start when the rest is
+                        done */
 } qr_part;
 
 enum { QR_LOOP_OPTIONS = 32, QR_LOOP_BLOCKS = 160, QR_LOOP_TAG_SHIFT = 48 };

@@ -62,7 +62,7 @@ template <bool VOTER, int DEGREE, int PLANES> static void launch_words(const qr_
     words_task task;
     qr_plane_keys_set(&task.keys, part->rule.seed);
     task.n_words = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
-    int64_t resident = qr_resident_blocks((const void *)update_words<VOTER, DEGREE, PLANES>);
+    int64_t resident = qr_resident_blocks(part, (const void *)update_words<VOTER, DEGREE, PLANES>);
     int64_t blocks = (task.n_words + QR_PLANES_THREADS - 1) / QR_PLANES_THREADS;
     blocks = blocks < 1 ? 1 : blocks > resident ? resident : blocks;
     int64_t rows = 0;
@@ -131,9 +131,11 @@ static void launch_rows(const qr_part *part, cudaStream_t stream)
     task.n_words = part->count / QR_DEVICE_GROUP;
     task.head = qr_words_before_rows(part);
     task.n_rows = (task.n_words - task.head) / task.row_words;
-    int64_t resident = qr_resident_blocks((const void *)update_rows<VOTER, SQUARE, PLANES, WORDS, PLAIN>);
+    int64_t resident = qr_resident_blocks(part, (const void *)update_rows<VOTER, SQUARE, PLANES, WORDS, PLAIN>);
     qr_set_tiles(&task, WORDS, resident * warps);
+    const int64_t n_rests = task.n_words - task.n_rows * task.row_words;
     int64_t blocks = (task.n_tiles + warps - 1) / warps;
+    blocks = blocks * QR_PLANES_THREADS < n_rests ? (n_rests + QR_PLANES_THREADS - 1) / QR_PLANES_THREADS : blocks;
     blocks = blocks < 1 ? 1 : blocks > resident ? resident : blocks;
     update_rows<VOTER, SQUARE, PLANES, WORDS, PLAIN><<<(unsigned)blocks, QR_PLANES_THREADS, 0, stream>>>(*part, task);
 }

@@ -6,8 +6,8 @@
 
 enum { QR_PLANES_MOST_ROWS = 64 };
 
-/* Blocks that fit on the device at once. */
-static inline int64_t qr_resident_blocks(const void *kernel)
+/* Blocks that fit on the device at once, for each of the part's waves. */
+static inline int64_t qr_resident_blocks(const qr_part *part, const void *kernel)
 {
     int device = 0;
     int processors = 1;
@@ -15,7 +15,7 @@ static inline int64_t qr_resident_blocks(const void *kernel)
     (void)cudaGetDevice(&device);
     (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     (void)cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, QR_PLANES_THREADS, 0);
-    return (int64_t)processors * (per_processor > 0 ? per_processor : 1);
+    return (int64_t)processors * (per_processor > 0 ? per_processor : 1) * part->waves;
 }
 
 /* Rows of a tile such that the busiest warp has least to read; each tile reads two rows more than it updates. A warp

@@ -131,7 +131,7 @@ static qr_sweep_task make_task(const qr_part *part, int colour, int last_colour)
 
 template <int DEGREE> static void launch_words(const qr_part *part, qr_sweep_task task, cudaStream_t stream)
 {
-    int64_t resident = qr_resident_blocks((const void *)sweep_words<DEGREE>);
+    int64_t resident = qr_resident_blocks(part, (const void *)sweep_words<DEGREE>);
     int64_t blocks = (task.rows.n_words + QR_PLANES_THREADS - 1) / QR_PLANES_THREADS;
     blocks = blocks < 1 ? 1 : blocks > resident ? resident : blocks;
     if (part->lattice.dims > 1) {
@@ -185,7 +185,7 @@ template <bool METROPOLIS> static void launch_tiles(const qr_part *part, qr_swee
         task.agreed[p] = 0u - (part->rule.against[0] >> shift & 1u);
         task.differs[p] = task.agreed[p] ^ (0u - (part->rule.against[1] >> shift & 1u));
     }
-    int64_t resident = qr_resident_blocks((const void *)sweep_rows<METROPOLIS>);
+    int64_t resident = qr_resident_blocks(part, (const void *)sweep_rows<METROPOLIS>);
     qr_set_tiles(&task.rows, 2, resident * warps);
     int64_t blocks = (task.rows.n_tiles + warps - 1) / warps;
     blocks = blocks < 1 ? 1 : blocks > resident ? resident : blocks;

@@ -30,6 +30,9 @@ typedef struct qr_backend_setup {
     int place;         /* number of this compute rank among those of its machine: which device it drives */
     double timeout_s;  /* longest wait for a device; 0: two minutes */
     bool device_times; /* phases are timed on the device (qr_counters) */
+    /* Agents that see no halo vote are updated while that travels if there are at least so many of them; 0: where the
+     * backend finds it worth while. */
+    int64_t overlap_agents;
     /* States in frames instead of all at once, for agents of which not all fit (page/pager.h): n_frames > 0 frames of
      * page_agents agents each, a multiple of 64. The caller says what lies in which; see qr_frame_ops. */
     int64_t page_agents;
@@ -46,9 +49,9 @@ typedef struct qr_counters {
     double moved_bytes;      /* by the steps taken, at the least: bytes_per_step of each */
     double copy_bytes_per_s; /* bytes read and written by a copy within the device, measured at creation; 0: unknown */
     bool has_phases;         /* the rest is known: device_times was set */
-    double halo_s;
-    double update_s; /* with the tally */
-    double reduce_s; /* with the decision; 0 where the last block of the update decides */
+    double halo_s;           /* but what of it was hidden behind updates that went on meanwhile */
+    double update_s;         /* with the tally */
+    double reduce_s;         /* with the decision; 0 where the last block of the update decides */
 } qr_counters;
 
 enum { QR_TIMEOUT_S = 120 };
@@ -154,6 +157,12 @@ typedef struct qr_backend_ops {
 
     /* Counts the current votes. */
     qr_status (*count)(qr_backend *backend, qr_tally *out);
+
+    /* Starts the next update with the agents that see no halo vote, and returns at once; `before` as in update, for the
+     * same step. To be called once all halo votes of the part are packed, and before any is placed; but for halo_place,
+     * the next call is that update. May do nothing. NULL: nothing can be done while halo votes travel. Not for sweeping
+     * models. */
+    qr_status (*begin_update)(qr_backend *backend, int64_t step, const qr_tally *before);
 
     /* One step (sweeping models: one colour of it) from the current votes, whose halo is up to date, and `before`, the
      * tally of all agents before the step. Sets *out to this part's tally after the update; sweeping models set it with

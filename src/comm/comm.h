@@ -114,7 +114,10 @@ typedef struct qr_halo_exchange qr_halo_exchange;
 qr_status qr_halo_exchange_create(qr_comm *comm, const qr_network *network, const qr_backend_ops *ops,
                                   qr_backend *backend, bool device_messages, qr_halo_exchange **out);
 void qr_halo_exchange_destroy(qr_halo_exchange *exchange);
-qr_status qr_halo_exchange_run(qr_halo_exchange *exchange);
+/* Sends own votes. The others' are there, and placed, when qr_halo_exchange_finish returns; both are called, also after
+ * a failure, by all ranks. */
+qr_status qr_halo_exchange_start(qr_halo_exchange *exchange);
+qr_status qr_halo_exchange_finish(qr_halo_exchange *exchange);
 /* Bytes sent by this rank in one exchange. */
 int64_t qr_halo_exchange_bytes(const qr_halo_exchange *exchange);
 

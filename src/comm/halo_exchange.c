@@ -26,6 +26,7 @@ struct qr_halo_exchange {
     MPI_Request *requests;
     int n_requests;
     int max_requests;
+    bool away; /* MPI keeps away from the device's memory */
     int64_t bytes_sent;
 };
 
@@ -173,7 +174,7 @@ static qr_status pack_all(qr_halo_exchange *exchange)
 
 /* Every message that the others wait for is sent, also after a failure: an empty one where MPI must keep away from a
  * device that failed, while theirs go to plain memory. */
-qr_status qr_halo_exchange_run(qr_halo_exchange *exchange)
+qr_status qr_halo_exchange_start(qr_halo_exchange *exchange)
 {
     const qr_halo *halo = &exchange->network->halo;
     int self = exchange->comm->me.part;
@@ -183,6 +184,7 @@ qr_status qr_halo_exchange_run(qr_halo_exchange *exchange)
         status = pack_all(exchange);
     }
     bool away = exchange->on_device && status != QR_OK;
+    exchange->away = away;
     for (int i = 0; i < halo->n_peers; i++) {
         if (halo->peers[i].peer != self) {
             start(exchange, false, away ? exchange->spare : exchange->recv[i], exchange->recv_bytes[i], false,
@@ -198,8 +200,16 @@ qr_status qr_halo_exchange_run(qr_halo_exchange *exchange)
             start(exchange, true, exchange->send[i], exchange->send_bytes[i], away, halo->peers[i].peer);
         }
     }
+    return status;
+}
+
+qr_status qr_halo_exchange_finish(qr_halo_exchange *exchange)
+{
+    const qr_halo *halo = &exchange->network->halo;
+    int self = exchange->comm->me.part;
+    qr_status status = QR_OK;
     MPI_Waitall(exchange->n_requests, exchange->requests, MPI_STATUSES_IGNORE);
-    for (int i = 0; i < halo->n_peers && !away; i++) {
+    for (int i = 0; i < halo->n_peers && !exchange->away; i++) {
         const unsigned char *message = halo->peers[i].peer == self ? exchange->send[i] : exchange->recv[i];
         qr_status placed = exchange->ops->halo_place(exchange->backend, &halo->peers[i], message);
         status = status == QR_OK ? placed : status;

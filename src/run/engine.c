@@ -59,7 +59,11 @@ static void advance(loop *l, int64_t step)
     qr_tally before = simulation->tally;
     double at = qr_now_s();
     for (int colour = 0; colour < n_colours; colour++) {
-        note_failure(l, qr_halo_exchange_run(simulation->exchange));
+        note_failure(l, qr_halo_exchange_start(simulation->exchange));
+        if (!model->sweeps && simulation->ops->begin_update != NULL) { /* while votes travel */
+            note_failure(l, simulation->ops->begin_update(simulation->backend, step, &before));
+        }
+        note_failure(l, qr_halo_exchange_finish(simulation->exchange));
         at = qr_timer_lap(&simulation->timers, QR_PHASE_HALO, at);
         note_failure(l, simulation->ops->update(simulation->backend, step, colour, &before, &simulation->tally));
         at = qr_timer_lap(&simulation->timers, QR_PHASE_UPDATE, at);

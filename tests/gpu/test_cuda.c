@@ -23,6 +23,7 @@ static crowd *open_case(const drawn_case *drawn, const qr_backend_ops *ops, int 
     crowd_setup setup = {.deck_text = drawn->text,
                          .parts = parts,
                          .ops = ops,
+                         .overlap_agents = 1,
                          .arcs = drawn->arcs,
                          .n_arcs = drawn->n_arcs,
                          .n_agents = drawn->n_agents};
@@ -85,6 +86,7 @@ static void every_step_equals_the_cpu(void **state)
         (void)snprintf(what, sizeof what, "in %d parts", parts);
         crowd *cpu = open_case(&drawn, NULL, 1);
         crowd *gpu = open_case(&drawn, cuda, parts);
+        gpu->begins = number / (QR_N_RULES * N_KINDS) % 2 == 1;
         for (int step = 0; step <= STEPS; step++) {
             check_equal(drawn.text, what, cpu, gpu);
             crowd_step(cpu, 1);
@@ -262,6 +264,114 @@ static void large_crowds_equal_the_cpu(void **state)
     }
 }
 
+static const char *const wide_models[] = {"rule: voter",
+                                          "rule: voter, noise: 0.01}\nrun: {activation: 0.7",
+                                          "rule: majority",
+                                          "rule: q_voter, q: 3, epsilon: 0.1",
+                                          "rule: majority, zealots: [40",
+                                          "rule: neural, state_dim: 16, hidden: 16, temperature: 0.7"};
+static const char *const wide_lattices[] = {"lattice2d, size: [8192, 20]",
+                                            "lattice2d, size: [2176, 61], neighbours: moore",
+                                            "lattice2d, size: [1088, 100]",
+                                            "lattice2d, size: [501, 401], neighbours: moore",
+                                            "lattice2d, size: [300, 300], periodic: false",
+                                            "lattice3d, size: [101, 51, 40], neighbours: moore",
+                                            "lattice3d, size: [128, 30, 40]",
+                                            "ring, degree: 6",
+                                            "ring, degree: 8"};
+enum {
+    N_WIDE_MODELS = sizeof wide_models / sizeof wide_models[0],
+    N_WIDE_LATTICES = sizeof wide_lattices / sizeof wide_lattices[0]
+};
+
+/* A lattice and the CPU's crowd on it; *setup is for another one. */
+static crowd *open_wide(int model, int lattice, int options, char text[1024], crowd_setup *setup)
+{
+    crowd *cpu = NULL;
+    char zealots[256] = ""; /* of the options behind the first */
+    for (int k = 1; k <= options && strstr(wide_models[model], "zealots") != NULL; k++) {
+        size_t used = strlen(zealots);
+        (void)snprintf(zealots + used, sizeof zealots - used, k < options ? ", 7" : "]");
+    }
+    (void)snprintf(text, 1024,
+                   "output: {directory: none}\nagents: {options: %d%s}\nmodel: {%s%s}\nnetwork: {kind: %s}\n", options,
+                   strncmp(wide_lattices[lattice], "ring", 4) == 0 ? ", count: 150001" : "", wide_models[model],
+                   zealots, wide_lattices[lattice]);
+    *setup = (crowd_setup){.deck_text = text, .threads = 4};
+    if (crowd_open(setup, &cpu) != QR_OK) {
+        fail_msg("%s%s", text, qr_error_message());
+    }
+    setup->ops = cuda;
+    return cpu;
+}
+
+/* The interior is updated while the halo is wrong. */
+static void updates_beside_the_halo_equal_the_cpu(void **state)
+{
+    (void)state;
+    static const int options[] = {2, 5, 40};
+    static const int64_t least[] = {1, 5000, 20000}; /* several waves, fewer, the fewest */
+    int number = 0;
+    for (int model = 0; model < N_WIDE_MODELS; model++) {
+        for (int lattice = 0; lattice < N_WIDE_LATTICES; lattice++) {
+            for (int o = 0; o < 3; o++, number++) {
+                char text[1024];
+                crowd_setup setup;
+                crowd *cpu = open_wide(model, lattice, options[o], text, &setup);
+                crowd *gpu = NULL;
+                setup.parts = 1 + number % 3;
+                setup.overlap_agents = least[number / 3 % 3];
+                if (crowd_open(&setup, &gpu) != QR_OK) {
+                    fail_msg("%s%s", text, qr_error_message());
+                }
+                gpu->begins = true;
+                for (int p = 0; p < gpu->n_parts; p++) {
+                    assert_true(qr_lattice_interior(gpu->network[p]).count >= setup.overlap_agents);
+                }
+                for (int step = 0; step < 3; step++) {
+                    crowd_step(cpu, 1);
+                    crowd_step(gpu, 1);
+                    check_equal(text, "beside the halo", cpu, gpu);
+                }
+                crowd_free(cpu);
+                crowd_free(gpu);
+            }
+        }
+    }
+}
+
+/* A part that is joined to itself: its halo travels by NCCL, in the graph, and the interior is updated meanwhile. */
+static void graphs_beside_the_halo_equal_the_cpu(void **state)
+{
+    (void)state;
+    static const int options[] = {2, 5, 40};
+    if (cuda->make_join_id == NULL) {
+        skip();
+    }
+    for (int number = 0; number < N_WIDE_MODELS * N_WIDE_LATTICES; number += 2) {
+        char text[1024];
+        unsigned char id[QR_JOIN_BYTES];
+        crowd_setup setup;
+        crowd *cpu = open_wide(number % N_WIDE_MODELS, number / N_WIDE_MODELS, options[number % 3], text, &setup);
+        crowd *gpu = NULL;
+        setup.overlap_agents = number % 4 == 0 ? 1 : 20000;
+        setup.device_times = true;
+        if (crowd_open(&setup, &gpu) != QR_OK || cuda->make_join_id(id) != QR_OK ||
+            cuda->join(gpu->backend[0], 1, 0, id) != QR_OK) {
+            fail_msg("%s%s", text, qr_error_message());
+        }
+        assert_true(qr_lattice_interior(gpu->network[0]).count >= setup.overlap_agents);
+        check_batch(text, cpu, gpu, 3, false);
+        check_batch(text, cpu, gpu, BATCH, false);
+        qr_counters took = {0};
+        cuda->counters(gpu->backend[0], &took);
+        assert_true(took.halo_s >= 0.0 && took.update_s > 0.0 && took.reduce_s > 0.0);
+        assert_true(took.halo_s + took.update_s + took.reduce_s < 3.0 * took.kernel_s);
+        crowd_free(cpu);
+        crowd_free(gpu);
+    }
+}
+
 /* A crowd where everybody of a large circle sees everybody else, and others see one of them: hundreds of colours, many
  * of a single agent. Options: a launch for many steps, and a graph of launches. */
 static void many_colours_equal_the_cpu(void **state)
@@ -325,9 +435,12 @@ int main(void)
     }
     const char *wanted = getenv("QUORATE_GPU_CASES");
     cases = wanted != NULL ? (int)strtol(wanted, NULL, 10) : cases;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_step_equals_the_cpu), cmocka_unit_test(batches_equal_the_cpu),
-        cmocka_unit_test(quick_batches_equal_the_cpu), cmocka_unit_test(large_crowds_equal_the_cpu),
-        cmocka_unit_test(many_colours_equal_the_cpu)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_step_equals_the_cpu),
+                                       cmocka_unit_test(batches_equal_the_cpu),
+                                       cmocka_unit_test(quick_batches_equal_the_cpu),
+                                       cmocka_unit_test(large_crowds_equal_the_cpu),
+                                       cmocka_unit_test(updates_beside_the_halo_equal_the_cpu),
+                                       cmocka_unit_test(graphs_beside_the_halo_equal_the_cpu),
+                                       cmocka_unit_test(many_colours_equal_the_cpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

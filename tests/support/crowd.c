@@ -85,7 +85,11 @@ static qr_status create_backends(crowd *c, const crowd_setup *setup)
         return qr_error(QR_INTERNAL, "no cpu backend");
     }
     for (int p = 0; p < c->n_parts; p++) {
-        qr_backend_setup with = {.model = c->model, .network = c->network[p], .threads = threads > 0 ? threads : 1};
+        qr_backend_setup with = {.model = c->model,
+                                 .network = c->network[p],
+                                 .threads = threads > 0 ? threads : 1,
+                                 .device_times = setup->device_times,
+                                 .overlap_agents = setup->overlap_agents};
         qr_status status = c->ops->create(&with, &c->backend[p]);
         if (status != QR_OK) {
             return status;
@@ -202,11 +206,40 @@ crowd *crowd_make(const char *format, ...)
     return c;
 }
 
-static void exchange_halos(crowd *c)
+/* Every vote of the halo is another one than it should be, and than it was before this step at random. */
+static void place_wrong_votes(crowd *c)
+{
+    for (int i = 0; i < c->n_messages; i++) {
+        const crowd_message *message = &c->messages[i];
+        uint8_t *wrong = NULL;
+        size_t n = (size_t)message->sender->send_count;
+        must(qr_allocate(n + 8, 1, "message", (void **)&wrong));
+        for (size_t v = 0; v < n; v++) {
+            wrong[v] = (uint8_t)((((const uint8_t *)message->bytes)[v] + 1u) % c->model->rule.n_options);
+        }
+        must(c->ops->halo_place(c->backend[message->to], message->receiver, wrong));
+        free(wrong);
+    }
+}
+
+/* Wrong votes are placed a second time so that those who look at a halo too early have time to do it. */
+static void begin_updates(crowd *c, const qr_tally *before)
+{
+    place_wrong_votes(c);
+    for (int p = 0; p < c->n_parts; p++) {
+        must(c->ops->begin_update(c->backend[p], c->step, before));
+    }
+    place_wrong_votes(c);
+}
+
+static void exchange_halos(crowd *c, const qr_tally *before)
 {
     for (int i = 0; i < c->n_messages; i++) {
         const crowd_message *message = &c->messages[i];
         must(c->ops->halo_pack(c->backend[message->from], message->sender, message->bytes));
+    }
+    if (c->begins && !c->model->sweeps && c->ops->begin_update != NULL) {
+        begin_updates(c, before);
     }
     for (int i = 0; i < c->n_messages; i++) {
         const crowd_message *message = &c->messages[i];
@@ -221,7 +254,7 @@ void crowd_step(crowd *c, int64_t n)
         qr_tally before = c->tally;
         c->step++;
         for (int colour = 0; colour < n_colours; colour++) {
-            exchange_halos(c);
+            exchange_halos(c, &before);
             memset(&c->tally, 0, sizeof c->tally);
             for (int p = 0; p < c->n_parts; p++) {
                 qr_tally part;

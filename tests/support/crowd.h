@@ -16,6 +16,8 @@ typedef struct crowd_setup {
     int parts;                 /* 0 counts as 1 */
     int threads;               /* per part; 0 counts as 1 */
     const qr_backend_ops *ops; /* NULL: the CPU backend */
+    bool device_times;         /* as qr_backend_setup has them */
+    int64_t overlap_agents;
     /* network.kind edge_list only: every arc of the graph in any order, both directions where undirected. */
     const qr_edge *arcs; /* [n_arcs] */
     int64_t n_arcs;
@@ -44,6 +46,9 @@ typedef struct crowd {
     qr_tally tally; /* of all agents, after `step` */
     qr_consensus consensus;
     int64_t step;
+    /* Updates begin before halo votes are placed, where the backend can. Until then wrong ones stand in their places:
+     * for backends whose messages hold a vote a byte. */
+    bool begins;
 } crowd;
 
 /* Deck to backends, counted (step 0). The status and message of whatever refuses. */

@@ -1,5 +1,5 @@
 /* The CUDA backend's own state and the pieces it is made of; private to this folder. Everything here runs on one
- * device, on one stream; kernels/device.h says how a part lies there. */
+ * device, on one stream, but for what is updated while a halo travels; kernels/device.h says how a part lies there. */
 #ifndef QR_BACKEND_CUDA_CUDA_H
 #define QR_BACKEND_CUDA_CUDA_H
 
@@ -33,6 +33,18 @@ typedef struct qr_cuda_span {
     cudaEvent_t end;
 } qr_cuda_span;
 
+/* What is updated beside the exchange of a halo. */
+typedef struct qr_cuda_overlap {
+    bool enabled;
+    bool begun;          /* begin_update has been called for the step to come */
+    qr_part interior;    /* agents that see no halo vote; */
+    qr_part border[2];   /* those before and behind them */
+    cudaStream_t stream; /* of the interior; halo and border are in front of it where both want the device */
+    cudaEvent_t forked;
+    cudaEvent_t done;
+    qr_cuda_span span; /* of the interior */
+} qr_cuda_overlap;
+
 struct qr_backend {
     const qr_model *model;
     const qr_network *network;
@@ -53,6 +65,7 @@ struct qr_backend {
     qr_cuda_span halo_of[QR_CUDA_TIMED_COLOURS];
     qr_cuda_span update_of[QR_CUDA_TIMED_COLOURS];
     qr_cuda_span reduce;
+    qr_cuda_overlap overlap;
     qr_counters counters;
     double bytes_per_step;
     int64_t planned_bytes; /* of device memory, in all, as far as known before any is taken */
@@ -121,8 +134,10 @@ qr_status qr_cuda_finish_work(qr_backend *backend, double *phase);
 /* The same without a wait, for work that is waited for elsewhere. */
 qr_status qr_cuda_end_work(qr_backend *backend);
 qr_status qr_cuda_take_work(qr_backend *backend, double *phase);
+/* What an interior took counts as kernel time and as part of the update, once both are over. */
+qr_status qr_cuda_take_interior(qr_backend *backend);
 /* Around a phase of step s of a graph that is being recorded; nothing where device_times is off or s is not timed. */
-qr_status qr_cuda_mark(qr_backend *backend, int64_t s, cudaEvent_t event);
+qr_status qr_cuda_mark(qr_backend *backend, int64_t s, cudaEvent_t event, cudaStream_t stream);
 /* After a batch of so many steps: what its last graph's first step took, if it was taken, stands for them all. */
 qr_status qr_cuda_take_phases(qr_backend *backend, int64_t taken);
 /* Measures the copy bandwidth, in a few milliseconds, where memory for it is free. */
@@ -139,6 +154,19 @@ qr_status qr_cuda_halo_place(qr_backend *backend, const qr_halo_peer *peer, cons
 qr_status qr_cuda_halo_buffers(qr_backend *backend, const qr_halo_peer *peer, bool on_device, void **send,
                                void **receive);
 
+/* overlap.c: where the part is large enough (wanted, unless that is 0: agents of an interior from which on it is), it
+ * is enabled. An interior is forked from the backend's stream, as votes are then, and joined by it. `recorded`: as step
+ * s of a graph. */
+qr_status qr_cuda_make_overlap(qr_backend *backend, int64_t wanted);
+void qr_cuda_destroy_overlap(qr_backend *backend);
+qr_status qr_cuda_fork_interior(qr_backend *backend, bool recorded, int64_t s);
+qr_status qr_cuda_join_interior(qr_backend *backend);
+void qr_cuda_launch_border(qr_backend *backend);
+/* Whether graphs overlap: votes of a single part need not travel. */
+bool qr_cuda_graph_overlaps(const qr_backend *backend);
+/* Whether an interior that was begun is not yet through. */
+bool qr_cuda_works_inside(const qr_backend *backend);
+
 /* resident.c: qr_cuda_run for crowds that stay on the device as a whole. */
 qr_status qr_cuda_prepare_resident(qr_backend *backend);
 qr_status qr_cuda_run_resident(qr_backend *backend, qr_steps *steps);
@@ -146,6 +174,7 @@ qr_status qr_cuda_run_resident(qr_backend *backend, qr_steps *steps);
 /* loop.c */
 qr_status qr_cuda_count(qr_backend *backend, qr_tally *out);
 qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr_tally *before, qr_tally *out);
+qr_status qr_cuda_begin_update(qr_backend *backend, int64_t step, const qr_tally *before);
 qr_status qr_cuda_run(qr_backend *backend, qr_steps *steps);
 qr_status qr_cuda_send_control(qr_backend *backend);
 /* Before steps are taken: the points of base/fault.h. True when the stream now holds something that fails. */
@@ -157,7 +186,9 @@ qr_status qr_cuda_join(qr_backend *backend, int n_parts, int part, const void *i
 /* Aborts what is in flight. No graph that holds its operations may exist any longer: NCCL waits for those. False when
  * NCCL does not come back from it within seconds; the device counts as lost then. */
 bool qr_nccl_destroy(qr_nccl *nccl);
-/* Enqueued, so that they can be captured: the halo with every other part; handed-in tallies of all parts. */
+/* Enqueued, so that they can be captured: messages to every other part, a single part's to itself; the halo by these;
+ * handed-in tallies of all parts. */
+void qr_nccl_pack(qr_backend *backend);
 qr_status qr_nccl_halo(qr_backend *backend);
 qr_status qr_nccl_gather(qr_backend *backend);
 /* Whether the communicator has failed: QR_DEVICE here, QR_TRANSIENT on another rank, which knows more. */

@@ -82,21 +82,42 @@ qr_status qr_cuda_count(qr_backend *backend, qr_tally *out)
     return status;
 }
 
+/* What kernels read of the step to come. */
+static qr_status send_step(qr_backend *backend, int64_t step, const qr_tally *before)
+{
+    clear_control(backend);
+    backend->control->step = step - 1;
+    backend->control->limit = step;
+    memcpy(backend->control->votes, before->votes, 8 * (size_t)backend->part.rule.n_options);
+    return qr_cuda_send_control(backend);
+}
+
+qr_status qr_cuda_begin_update(qr_backend *backend, int64_t step, const qr_tally *before)
+{
+    qr_status status = qr_cuda_check_lost(backend);
+    if (status != QR_OK || !backend->overlap.enabled) {
+        return status;
+    }
+    status = send_step(backend, step, before);
+    if (status == QR_OK) {
+        status = qr_cuda_fork_interior(backend, false, 0);
+    }
+    backend->overlap.begun = status == QR_OK;
+    return status;
+}
+
 qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr_tally *before, qr_tally *out)
 {
     qr_part part = backend->part;
-    size_t n_options = part.rule.n_options;
+    const bool begun = backend->overlap.begun;
     bool last = !part.sweeps || colour + 1 == part.lattice.n_colours;
     qr_status status = qr_cuda_check_lost(backend);
     if (status != QR_OK) {
         return status;
     }
     part.decides = 0;
-    clear_control(backend);
-    backend->control->step = step - 1;
-    backend->control->limit = step;
-    memcpy(backend->control->votes, before->votes, 8 * n_options);
-    status = qr_cuda_send_control(backend);
+    backend->overlap.begun = false;
+    status = begun ? qr_cuda_join_interior(backend) : send_step(backend, step, before);
     if (status == QR_OK) {
         status = qr_cuda_begin_work(backend);
     }
@@ -104,11 +125,18 @@ qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr
         return status;
     }
     (void)qr_cuda_pass_faults(backend);
-    qr_launch_update(&part, colour, last ? 1 : 0, backend->stream);
+    if (begun) {
+        qr_cuda_launch_border(backend);
+    } else {
+        qr_launch_update(&part, colour, last ? 1 : 0, backend->stream);
+    }
     if (!last) {
         return qr_cuda_finish_work(backend, &backend->counters.update_s);
     }
     status = receive_tally(backend, out);
+    if (status == QR_OK && begun) {
+        status = qr_cuda_take_interior(backend);
+    }
     backend->counters.moved_bytes += status == QR_OK ? backend->bytes_per_step : 0.0;
     backend->is_up_to_date = false;
     if (status == QR_OK && !part.sweeps) {
@@ -122,23 +150,62 @@ qr_status qr_cuda_update(qr_backend *backend, int64_t step, int colour, const qr
     return status;
 }
 
-static qr_status refresh_halo(qr_backend *backend)
-{
-    qr_launch_copy(&backend->part, QR_COPY_WITHIN, backend->within, backend->n_within, backend->within_votes, NULL,
-                   backend->stream);
-    return backend->nccl != NULL ? qr_nccl_halo(backend) : QR_OK;
-}
-
 /* The parts' tallies become one, and that a decision. */
 static qr_status enqueue_decision(qr_backend *backend, int64_t s)
 {
-    qr_status status = qr_cuda_mark(backend, s, backend->reduce.begin);
+    qr_status status = qr_cuda_mark(backend, s, backend->reduce.begin, backend->stream);
     qr_launch_hand_in(&backend->part, backend->handed_in, backend->stream);
     if (status == QR_OK) {
         status = qr_nccl_gather(backend);
     }
     qr_launch_decide(&backend->part, backend->stream);
-    return status == QR_OK ? qr_cuda_mark(backend, s, backend->reduce.end) : status;
+    return status == QR_OK ? qr_cuda_mark(backend, s, backend->reduce.end, backend->stream) : status;
+}
+
+/* Copies within the part, and messages on their way to others. */
+static void enqueue_messages(qr_backend *backend)
+{
+    if (backend->nccl == NULL || backend->n_parts > 1) {
+        qr_launch_copy(&backend->part, QR_COPY_WITHIN, backend->within, backend->n_within, backend->within_votes, NULL,
+                       backend->stream);
+    }
+    if (backend->nccl != NULL) {
+        qr_nccl_pack(backend);
+    }
+}
+
+/* Halo and update; of the agents that see no halo, while it travels, on a stream that joins the other again. Messages
+ * are ready before it leaves, so that what carries them is the first to find room on the device. */
+static qr_status enqueue_colour(qr_backend *backend, int64_t s, int colour, bool last)
+{
+    const bool timed = colour < QR_CUDA_TIMED_COLOURS;
+    const bool overlaps = qr_cuda_graph_overlaps(backend);
+    const int64_t marked = timed ? s : -1;
+    const int of = timed ? colour : 0;
+    qr_status status = qr_cuda_mark(backend, marked, backend->halo_of[of].begin, backend->stream);
+    enqueue_messages(backend);
+    if (status == QR_OK && overlaps) {
+        status = qr_cuda_fork_interior(backend, true, s);
+    }
+    if (status == QR_OK && backend->nccl != NULL) {
+        status = qr_nccl_halo(backend);
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_mark(backend, marked, backend->halo_of[of].end, backend->stream);
+    }
+    if (overlaps) { /* also after a failure: a recording ends on one stream */
+        qr_status joined = qr_cuda_join_interior(backend);
+        status = status == QR_OK ? joined : status;
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_mark(backend, marked, backend->update_of[of].begin, backend->stream);
+    }
+    if (overlaps) {
+        qr_cuda_launch_border(backend);
+    } else {
+        qr_launch_update(&backend->part, colour, last ? 1 : 0, backend->stream);
+    }
+    return status == QR_OK ? qr_cuda_mark(backend, marked, backend->update_of[of].end, backend->stream) : status;
 }
 
 /* Everything of step s of a graph, onto the stream. */
@@ -148,21 +215,7 @@ static qr_status enqueue_step(qr_backend *backend, int64_t s)
     int n_colours = part->sweeps ? part->lattice.n_colours : 1;
     qr_status status = QR_OK;
     for (int colour = 0; colour < n_colours && status == QR_OK; colour++) {
-        bool timed = colour < QR_CUDA_TIMED_COLOURS;
-        status = timed ? qr_cuda_mark(backend, s, backend->halo_of[colour].begin) : QR_OK;
-        if (status == QR_OK) {
-            status = refresh_halo(backend);
-        }
-        if (status == QR_OK && timed) {
-            status = qr_cuda_mark(backend, s, backend->halo_of[colour].end);
-        }
-        if (status == QR_OK && timed) {
-            status = qr_cuda_mark(backend, s, backend->update_of[colour].begin);
-        }
-        qr_launch_update(part, colour, colour + 1 == n_colours ? 1 : 0, backend->stream);
-        if (status == QR_OK && timed) {
-            status = qr_cuda_mark(backend, s, backend->update_of[colour].end);
-        }
+        status = enqueue_colour(backend, s, colour, colour + 1 == n_colours);
     }
     if (status == QR_OK && !part->decides) {
         status = enqueue_decision(backend, s);

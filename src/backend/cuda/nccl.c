@@ -57,6 +57,7 @@ qr_status qr_nccl_make_id(void *id)
 /* One exchange of everything that steps exchange, outside any graph: the first of its kind sets up connections. */
 static qr_status warm_up(qr_backend *backend)
 {
+    qr_nccl_pack(backend);
     qr_status status = qr_nccl_halo(backend);
     if (status == QR_OK) {
         status = qr_nccl_gather(backend);
@@ -164,6 +165,7 @@ qr_status qr_cuda_join(qr_backend *backend, int n_parts, int part, const void *i
     backend->part.gathered = gathered;
     backend->part.n_parts = n_parts;
     backend->part.decides = 0;
+    backend->resident = false; /* of a single part: what it would send itself travels as between several */
     return warm_up(backend);
 }
 
@@ -197,28 +199,37 @@ qr_status qr_nccl_check(qr_backend *backend)
     return status == QR_OK ? check(state, "a link between ranks failed") : status;
 }
 
+/* Votes of several parts travel; those of a single one would not have to, but may. */
+static bool travels(const qr_backend *backend, const qr_cuda_peer *peer)
+{
+    return peer->peer != backend->network->part || backend->n_parts == 1;
+}
+
+void qr_nccl_pack(qr_backend *backend)
+{
+    for (int i = 0; i < backend->network->halo.n_peers; i++) {
+        const qr_cuda_peer *peer = &backend->peers[i];
+        if (travels(backend, peer)) {
+            qr_launch_copy(&backend->part, QR_COPY_OUT, peer->out, peer->n_out, peer->out_votes, peer->send,
+                           backend->stream);
+        }
+    }
+}
+
 qr_status qr_nccl_halo(qr_backend *backend)
 {
     const qr_part *part = &backend->part;
     int n_peers = backend->network->halo.n_peers;
-    int own = backend->network->part;
-    qr_status status = QR_OK;
-    for (int i = 0; i < n_peers; i++) {
-        const qr_cuda_peer *peer = &backend->peers[i];
-        if (peer->peer != own) {
-            qr_launch_copy(part, QR_COPY_OUT, peer->out, peer->n_out, peer->out_votes, peer->send, backend->stream);
-        }
-    }
-    status = check(ncclGroupStart(), "halo exchange");
+    qr_status status = check(ncclGroupStart(), "halo exchange");
     for (int i = 0; i < n_peers && status == QR_OK; i++) {
         const qr_cuda_peer *peer = &backend->peers[i];
         int64_t received = backend->network->halo.peers[i].recv_count;
-        if (peer->peer != own && peer->out_votes > 0) {
+        if (travels(backend, peer) && peer->out_votes > 0) {
             status = check(ncclSend(peer->send, (size_t)peer->out_votes, ncclUint8, peer->peer, backend->nccl->comm,
                                     backend->stream),
                            "halo exchange");
         }
-        if (status == QR_OK && peer->peer != own && received > 0) {
+        if (status == QR_OK && travels(backend, peer) && received > 0) {
             status = check(
                 ncclRecv(peer->receive, (size_t)received, ncclUint8, peer->peer, backend->nccl->comm, backend->stream),
                 "halo exchange");
@@ -228,7 +239,7 @@ qr_status qr_nccl_halo(qr_backend *backend)
     status = status == QR_OK ? ended : status;
     for (int i = 0; i < n_peers; i++) {
         const qr_cuda_peer *peer = &backend->peers[i];
-        if (peer->peer != own) {
+        if (travels(backend, peer)) {
             qr_launch_copy(part, QR_COPY_IN, peer->in, peer->n_in, peer->in_votes, peer->receive, backend->stream);
         }
     }

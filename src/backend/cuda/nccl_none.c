@@ -13,6 +13,11 @@ qr_status qr_nccl_check(qr_backend *backend)
     return QR_OK;
 }
 
+void qr_nccl_pack(qr_backend *backend)
+{
+    (void)backend;
+}
+
 qr_status qr_nccl_halo(qr_backend *backend)
 {
     (void)backend;

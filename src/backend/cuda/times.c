@@ -92,13 +92,43 @@ qr_status qr_cuda_finish_work(qr_backend *backend, double *phase)
     return status == QR_OK ? qr_cuda_take_work(backend, phase) : status;
 }
 
-qr_status qr_cuda_mark(qr_backend *backend, int64_t s, cudaEvent_t event)
+qr_status qr_cuda_take_interior(qr_backend *backend)
+{
+    double seconds = 0;
+    qr_status status = seconds_of(&backend->overlap.span, &seconds);
+    backend->counters.kernel_s += seconds;
+    backend->counters.update_s += seconds;
+    return status;
+}
+
+qr_status qr_cuda_mark(qr_backend *backend, int64_t s, cudaEvent_t event, cudaStream_t stream)
 {
     if (!backend->device_times || s != 0) {
         return QR_OK;
     }
-    return qr_cuda_check(cudaEventRecordWithFlags(event, backend->stream, cudaEventRecordExternal),
-                         "recording an event");
+    return qr_cuda_check(cudaEventRecordWithFlags(event, stream, cudaEventRecordExternal), "recording an event");
+}
+
+/* Where an interior is updated meanwhile, the halo takes what of it the interior does not hide, and the update all the
+ * rest of the two. */
+static qr_status split_phases(const qr_backend *backend, double *halo, double *update)
+{
+    const qr_cuda_overlap *overlap = &backend->overlap;
+    const cudaEvent_t start = backend->halo_of[0].begin;
+    const qr_cuda_span spans[] = {{start, backend->halo_of[0].end},
+                                  {start, overlap->span.begin},
+                                  {start, overlap->span.end},
+                                  {start, backend->update_of[0].end}};
+    double at[4] = {0};
+    qr_status status = QR_OK;
+    for (int i = 0; i < 4 && status == QR_OK; i++) {
+        status = seconds_of(&spans[i], &at[i]);
+    }
+    double alone = at[1] < at[0] ? at[1] : at[0]; /* before the interior begins, */
+    double after = at[0] > at[2] ? at[0] - at[2] : 0.0;
+    *halo = alone + after;
+    *update = at[3] - *halo;
+    return status;
 }
 
 qr_status qr_cuda_take_phases(qr_backend *backend, int64_t taken)
@@ -110,7 +140,11 @@ qr_status qr_cuda_take_phases(qr_backend *backend, int64_t taken)
     double update = 0;
     double reduce = 0;
     qr_status status = QR_OK;
-    for (int colour = 0; colour < timed && status == QR_OK; colour++) {
+    bool overlaps = qr_cuda_graph_overlaps(backend);
+    if (overlaps) {
+        status = split_phases(backend, &halo, &update);
+    }
+    for (int colour = 0; colour < timed && status == QR_OK && !overlaps; colour++) {
         double seconds = 0;
         status = seconds_of(&backend->halo_of[colour], &seconds);
         halo += seconds;

@@ -26,8 +26,9 @@ typedef struct fault {
 static const struct {
     const char *name;
     int what;
-} kinds[] = {{"ENOSPC", ENOSPC}, {"EFBIG", EFBIG},   {"EDQUOT", EDQUOT}, {"EROFS", EROFS}, {"EACCES", EACCES},
-             {"EIO", EIO},       {"ENOENT", ENOENT}, {"kill", KILL},     {"hang", HANG},   {"slow", SLOW}};
+} kinds[] = {{"ENOSPC", ENOSPC}, {"EFBIG", EFBIG}, {"EDQUOT", EDQUOT}, {"EROFS", EROFS},
+             {"EACCES", EACCES}, {"EIO", EIO},     {"ENOENT", ENOENT}, {"EMFILE", EMFILE},
+             {"kill", KILL},     {"hang", HANG},   {"slow", SLOW}};
 
 atomic_int qr_fault_state;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -5,9 +5,9 @@
  *     POINT[=PART]:WHAT[@N[+]]
  *
  * At the Nth time (1 when left out) that the program passes POINT, with N+ from then on each time, WHAT happens: the
- * name of a system error (ENOSPC, EFBIG, EDQUOT, EROFS, EACCES, EIO, ENOENT) makes the step fail with it; `kill` ends
- * the process with SIGKILL; `hang` does not return, as a system call on a dead disk; `slow` takes a tenth of a second.
- * With =PART only passings with PART in the path that is worked on count.
+ * name of a system error (ENOSPC, EFBIG, EDQUOT, EROFS, EACCES, EIO, ENOENT, EMFILE) makes the step fail with it;
+ * `kill` ends the process with SIGKILL; `hang` does not return, as a system call on a dead disk; `slow` takes a tenth
+ * of a second. With =PART only passings with PART in the path that is worked on count.
  *
  *     QUORATE_FAULT=checkpoint.write:ENOSPC@3,checkpoint.fsync=scratch/ssd:hang
  *
@@ -17,7 +17,8 @@
  * fsync of the directory; `sealed` when data and index are durable; `manifest` before the manifest is stored and
  * `committed` after it; `retire` before the manifest of an old generation is removed; `retire_data` before its files
  * are; `replica` before each piece of another server's share is written, `replica_name` before its file gets its name;
- * `read` before each page that is read back.
+ * `read` before each page that is read back to be copied to a slower tier; `open` before the files of a share are
+ * opened to be read.
  *
  * Points of results, when a run that was restarted takes over those of earlier attempts:
  *

@@ -1,6 +1,7 @@
 /* Reading a generation's share by address, without HDF5. */
 #include "io/generation.h"
 
+#include "base/fault.h"
 #include "base/memory.h"
 #include "io/file.h"
 #include "io/generation_index.h"
@@ -106,6 +107,8 @@ qr_status qr_generation_open(const char *directory, int64_t generation, int serv
     }
     qr_generation_file_name(generation, server, replica, "index", name);
     status = qr_path_join(directory, name, &path);
+    int error = status == QR_OK ? qr_fault("checkpoint.open", path) : 0;
+    status = error != 0 ? qr_file_error(path, "read", error) : status;
     status = status != QR_OK ? status : qr_index_load(path, &reader->index);
     status = status != QR_OK ? status : check_index(&reader->index, path, generation, server, seal);
     /* Its own file is there even if all pages are taken over. */

@@ -27,6 +27,9 @@ static qr_status visit(const char *directory, file_visitor *visitor, void *conte
     DIR *opened = opendir(directory);
     qr_status status = QR_OK;
     if (opened == NULL) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) { /* it may hold anything */
+            return qr_error(QR_RESOURCE, "%s: cannot be searched for checkpoints: %s", directory, strerror(errno));
+        }
         if (errno != ENOENT && errno != ENOTDIR) {
             qr_warning("%s: cannot be searched for checkpoints: %s", directory, strerror(errno));
         }

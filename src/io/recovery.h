@@ -21,7 +21,8 @@ typedef struct qr_recovery {
     bool quiet;            /* may be set: shares only pass over damage, and neither mark it nor warn of it */
 } qr_recovery;
 
-/* Looks through the directories; a missing one holds nothing. Damaged manifests are counted and left out. */
+/* Looks through the directories; a missing one holds nothing. Damaged manifests are counted and left out. QR_RESOURCE
+ * when memory, or open files, are not enough to look. */
 qr_status qr_recovery_scan(const char *const *directories, int n_directories, qr_recovery **out);
 void qr_recovery_destroy(qr_recovery *recovery);
 
@@ -29,7 +30,7 @@ void qr_recovery_destroy(qr_recovery *recovery);
  * bad last. Opened when first needed. */
 typedef struct qr_share qr_share;
 
-/* QR_DATA when no copy can be opened. The recovery outlives the share. Of directories that hold this generation of
+/* QR_DATA when no copy can be opened, QR_RESOURCE when that is not the copies' fault. The recovery outlives the share. Of directories that hold this generation of
  * another run, the fastest tier's run is meant. */
 qr_status qr_share_open(const qr_recovery *recovery, int64_t generation, int server, qr_share **out);
 

@@ -54,6 +54,9 @@ static size_t page_bytes(const qr_manifest *manifest)
 
 /* --- who reads what --- */
 
+/* What a rank can say of a share. Of one that it was kept from opening nobody knows whether it is lost. */
+enum { NOT_HERE, READABLE, OUT_OF_REACH };
+
 /* Of the servers that can open a share, a different one for each share where there are enough. readable: [n_shares] by
  * this rank; reader_of: [n_shares] world ranks. */
 static qr_status assign_shares(const qr_simulation *simulation, const qr_manifest *manifest,
@@ -73,7 +76,7 @@ static qr_status assign_shares(const qr_simulation *simulation, const qr_manifes
         for (int s = 0; s < n; s++) {
             int best = -1;
             for (int rank = 0; rank < size; rank++) {
-                if (all[(size_t)rank * (size_t)n + (size_t)s] != 0 && (best < 0 || load[rank] < load[best])) {
+                if (all[(size_t)rank * (size_t)n + (size_t)s] == READABLE && (best < 0 || load[rank] < load[best])) {
                     best = rank;
                 }
             }
@@ -88,14 +91,39 @@ static qr_status assign_shares(const qr_simulation *simulation, const qr_manifes
     return status;
 }
 
+/* A restart ends here: an older generation is not taken because this one cannot be read just now. */
+static qr_status cannot_read_now(const reader *r, qr_status status, const char *cause)
+{
+    return status == QR_OK || status == QR_DATA
+               ? QR_OK
+               : qr_error(status, "checkpoint %lld is not lost, but cannot be read now: %s",
+                          (long long)r->manifest->generation, cause);
+}
+
+/* Opens what can be opened here. *obstacle: why a share could not be looked at, QR_OK when none was. */
+static void try_shares(reader *r, const qr_recovery *recovery, unsigned char *readable, char *cause,
+                       qr_status *obstacle)
+{
+    for (int s = 0; recovery != NULL && s < r->manifest->n_shares; s++) {
+        qr_status status = qr_share_open_as(recovery, r->manifest, r->manifest->shares[s].server, &r->shares[s]);
+        readable[s] = status == QR_OK ? READABLE : status == QR_DATA ? NOT_HERE : OUT_OF_REACH;
+        *obstacle = readable[s] == OUT_OF_REACH ? status : *obstacle;
+        if (readable[s] == OUT_OF_REACH || (readable[s] == NOT_HERE && *obstacle == QR_OK)) {
+            (void)snprintf(cause, QR_MESSAGE_BYTES / 2, "%.1000s", qr_error_message());
+        }
+    }
+}
+
 /* Opens what can be opened here, keeps what this rank shall read. *lost: a share nobody has; the message says which. */
 static qr_status open_shares(reader *r, const qr_recovery *recovery, bool *lost)
 {
     const qr_manifest *manifest = r->manifest;
+    MPI_Comm world = r->simulation->comm->world;
     int n = manifest->n_shares;
     unsigned char *readable = NULL;
     int *reader_of = NULL;
     char cause[QR_MESSAGE_BYTES / 2] = "no I/O server sees its files";
+    qr_status obstacle = QR_OK;
     *lost = false;
     qr_status status = qr_allocate((size_t)n, 1, "shares", (void **)&readable);
     if (status == QR_OK) {
@@ -104,30 +132,31 @@ static qr_status open_shares(reader *r, const qr_recovery *recovery, bool *lost)
     if (status == QR_OK) {
         status = qr_allocate((size_t)n, sizeof(qr_share *), "shares", (void **)&r->shares);
     }
-    status = qr_comm_agree(r->simulation->comm->world, status);
+    status = qr_comm_agree(world, status);
     if (status != QR_OK) {
         goto cleanup;
     }
-    for (int s = 0; recovery != NULL && s < n; s++) {
-        int server = manifest->shares[s].server;
-        readable[s] = qr_share_open_as(recovery, manifest, server, &r->shares[s]) == QR_OK;
-        if (readable[s] == 0) {
-            (void)snprintf(cause, sizeof cause, "%.1000s", qr_error_message());
-        }
-    }
+    try_shares(r, recovery, readable, cause, &obstacle);
     status = assign_shares(r->simulation, manifest, readable, reader_of);
-    qr_status found = QR_OK;
+    int missed = -1;           /* a share that nobody can read */
+    bool out_of_reach = false; /* such a share, and this rank could not even look */
     for (int s = 0; status == QR_OK && s < n; s++) {
-        if (reader_of[s] < 0 && recovery != NULL) {
-            found = qr_error(QR_DATA, "the share of I/O server %d is lost: %s", manifest->shares[s].server, cause);
-        }
+        missed = reader_of[s] < 0 ? s : missed;
+        out_of_reach = out_of_reach || (reader_of[s] < 0 && readable[s] == OUT_OF_REACH);
         if (reader_of[s] != r->simulation->comm->rank) {
             qr_share_close(r->shares[s]);
             r->shares[s] = NULL;
         }
-        *lost = *lost || reader_of[s] < 0;
     }
-    (void)qr_comm_agree(r->simulation->comm->world, found);
+    *lost = missed >= 0;
+    if (status == QR_OK) {
+        status = qr_comm_agree(world, out_of_reach ? cannot_read_now(r, obstacle, cause) : QR_OK);
+    }
+    if (status == QR_OK && *lost) {
+        (void)qr_comm_agree(world, recovery == NULL ? QR_OK
+                                                    : qr_error(QR_DATA, "the share of I/O server %d is lost: %s",
+                                                               manifest->shares[missed].server, cause));
+    }
 cleanup:
     free(readable);
     free(reader_of);
@@ -374,6 +403,9 @@ qr_status qr_reload(qr_simulation *simulation, const qr_recovery *recovery, cons
                 (void)qr_error(v.failure, "%s", v.message);
             }
             status = qr_comm_agree(simulation->comm->world, v.failure);
+        }
+        if (status == QR_OK) {
+            status = qr_comm_agree(simulation->comm->world, cannot_read_now(&r, r.failure, r.message));
         }
         if (status == QR_OK) {
             if (r.failure != QR_OK) {

@@ -4,6 +4,7 @@
 #include "io/recovery.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 
 static qr_recovery *scan(const crowd *c, int n_tiers)
 {
@@ -319,6 +320,96 @@ static void test_foreign_directories(void **state)
     crowd_remove(&c);
 }
 
+/* How many shares can be read in full as the manifest has them. */
+static int shares_as(const crowd *c, const qr_recovery *recovery, const qr_manifest *manifest)
+{
+    int whole = 0;
+    qr_page_scratch scratch = {0};
+    unsigned char *raw = malloc(crowd_page_bytes(c, QR_PAGE_VOTES) + crowd_page_bytes(c, QR_PAGE_STATE));
+    for (int s = 0; s < CROWD_SERVERS; s++) {
+        qr_share *share = NULL;
+        size_t n = 0;
+        qr_status status = qr_share_open_as(recovery, manifest, s, &share);
+        const qr_page_record *pages = status == QR_OK ? qr_share_pages(share, &n) : NULL;
+        for (size_t i = 0; i < n && status == QR_OK; i++) {
+            status = qr_share_read_page(share, i, &scratch, raw);
+            assert_true(status != QR_OK || crowd_is(c, &pages[i], manifest->generation, raw));
+        }
+        assert_true(status == QR_OK || status == QR_DATA);
+        whole += status == QR_OK ? 1 : 0;
+        qr_share_close(share);
+    }
+    free(scratch.bytes);
+    free(raw);
+    return whole;
+}
+
+/* The manifest that all ranks agreed on is of another run than what this server's faster tier, or its only one, holds
+ * under that number: shares are the agreed run's, or none. */
+static void test_shares_of_the_agreed_manifest(void **state)
+{
+    (void)state;
+    crowd c;
+    crowd_start(&c);
+    c.incremental = false;
+    crowd_write(&c, 0, 1, false);
+    rewrite_manifest(&c, 1, "\"run_id\": \"0", "\"run_id\": \"f");
+    crowd_write(&c, 1, 1, false);
+    qr_recovery *both = scan(&c, 2);
+    both->quiet = true;
+    assert_int_equal(both->n, 2);
+    const qr_manifest *foreign = both->found[0].manifest;
+    const qr_manifest *agreed = both->found[1].manifest;
+    assert_string_not_equal(foreign->run_id, agreed->run_id);
+    for (int s = 0; s < CROWD_SERVERS; s++) {
+        damage_page(&c, 0, 1, s, false, 0);
+    }
+    assert_int_equal(shares_as(&c, both, agreed), CROWD_SERVERS);
+    assert_int_equal(shares_as(&c, both, foreign), 0);
+    for (int s = 0; s < CROWD_SERVERS; s++) {
+        damage_page(&c, 0, 1, s, false, 0); /* flipped back */
+    }
+    qr_recovery *alone = scan(&c, 1);
+    alone->quiet = true;
+    assert_int_equal(read_all(&c, alone, 1), QR_OK);
+    assert_int_equal(shares_as(&c, alone, agreed), 0);
+    qr_recovery_destroy(alone);
+    qr_recovery_destroy(both);
+    crowd_remove(&c);
+}
+
+/* Too many open files are neither damage nor a loss: the copy is not marked, and good once there are fewer. */
+static void test_too_many_open_files(void **state)
+{
+    (void)state;
+    crowd c;
+    struct rlimit before;
+    qr_share *share = NULL;
+    qr_recovery *nothing = NULL;
+    crowd_start(&c);
+    crowd_write(&c, 0, 1, false);
+    crowd_write(&c, 0, 2, false);
+    qr_recovery *recovery = scan(&c, 1);
+    const char *directory = c.directories[0];
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int next = dup(STDERR_FILENO);
+    close(next);
+    for (int more = 0; more < 3; more++) { /* the index is closed again; two data files stay open */
+        struct rlimit few = {.rlim_cur = (rlim_t)(next + more), .rlim_max = before.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        qr_status status = qr_share_open(recovery, 2, 0, &share);
+        qr_status scanned = more == 0 ? qr_recovery_scan(&directory, 1, &nothing) : QR_RESOURCE;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_int_equal(status, more < 2 ? QR_RESOURCE : QR_OK);
+        assert_int_equal(scanned, QR_RESOURCE);
+    }
+    qr_share_close(share);
+    assert_false(qr_generation_is_marked(directory, 2, 0, false) || qr_generation_is_marked(directory, 1, 0, false));
+    assert_int_equal(read_all(&c, recovery, 2), QR_OK);
+    qr_recovery_destroy(recovery);
+    crowd_remove(&c);
+}
+
 /* Files of the same names with other contents, in a faster tier without a manifest: not taken for copies. */
 static void test_strangers_of_the_same_name(void **state)
 {
@@ -466,6 +557,8 @@ int main(void)
         cmocka_unit_test(test_swapped_files),
         cmocka_unit_test(test_manifests),
         cmocka_unit_test(test_foreign_directories),
+        cmocka_unit_test(test_shares_of_the_agreed_manifest),
+        cmocka_unit_test(test_too_many_open_files),
         cmocka_unit_test(test_strangers_of_the_same_name),
         cmocka_unit_test(test_threads_read),
         cmocka_unit_test(test_clean),

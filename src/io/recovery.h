@@ -30,8 +30,8 @@ void qr_recovery_destroy(qr_recovery *recovery);
  * bad last. Opened when first needed. */
 typedef struct qr_share qr_share;
 
-/* QR_DATA when no copy can be opened, QR_RESOURCE when that is not the copies' fault. The recovery outlives the share. Of directories that hold this generation of
- * another run, the fastest tier's run is meant. */
+/* QR_DATA when no copy can be opened, QR_RESOURCE when that is not the copies' fault. The recovery outlives the share.
+ * Of directories that hold this generation of another run, the fastest tier's run is meant. */
 qr_status qr_share_open(const qr_recovery *recovery, int64_t generation, int server, qr_share **out);
 
 /* The same as a manifest has it that all ranks agreed on: what another one says of the generation here does not count.

@@ -16,9 +16,9 @@
  * before the data get their name and `renamed` after that; `index` before the index is written; `directory` before the
  * fsync of the directory; `sealed` when data and index are durable; `manifest` before the manifest is stored and
  * `committed` after it; `retire` before the manifest of an old generation is removed; `retire_data` before its files
- * are; `replica` before each piece of another server's share is written, `replica_name` before its file gets its name;
- * `read` before each page that is read back to be copied to a slower tier; `open` before the files of a share are
- * opened to be read.
+ * are; `replica_read` before each piece of a share is read that goes to another server, `replica` before it is written
+ * there, `replica_name` before its file gets its name; `read` before each page that is read back to be copied to a
+ * slower tier; `open` before the files of a share are opened to be read.
  *
  * Points of results, when a run that was restarted takes over those of earlier attempts:
  *

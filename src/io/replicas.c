@@ -67,6 +67,8 @@ static qr_status read_piece(const qr_tier *tier, qr_outgoing *out, unsigned char
         out->handle = open(path, O_RDONLY | O_CLOEXEC);
         status = out->handle < 0 ? qr_file_error(path, "read", errno) : QR_OK;
     }
+    int fault = status == QR_OK ? qr_fault("checkpoint.replica_read", tier->directory) : 0;
+    status = fault != 0 ? qr_file_error(path, "read", fault) : status;
     for (int64_t got = 0; got < n && status == QR_OK;) {
         ssize_t some = pread(out->handle, bytes + got, (size_t)(n - got), (off_t)(out->offset + got));
         if (some <= 0 && !(some < 0 && errno == EINTR)) {

@@ -168,17 +168,28 @@ static qr_status submit(qr_simulation *simulation, qr_job *job)
 
 /* --- a failed tier --- */
 
+static qr_status say_hanging(const qr_simulation *simulation, int t)
+{
+    const qr_place_in_job *me = &simulation->comm->me;
+    char *directory = NULL;
+    qr_status status = qr_tier_directory(simulation->deck, t, me->node, &directory);
+    if (status == QR_OK) {
+        status = qr_error(QR_TRANSIENT, "%s: I/O server %d on node %d has not got ahead for %.3g s",
+                          directory != NULL ? directory : "", me->server, me->node, simulation->deck->io.timeout);
+    }
+    free(directory);
+    return status;
+}
+
 /* The gravest cause on all ranks becomes the message. */
 static qr_status find_cause(qr_simulation *simulation, int t)
 {
     const qr_tier_state *tier = &simulation->checkpoints.tiers[t];
     qr_status mine = QR_OK;
-    if (simulation->checkpoints.leads && has_failed(simulation, tier)) {
-        mine = hangs(simulation, tier)
-                   ? qr_error(QR_TRANSIENT, "I/O server %d on node %d has not got ahead for %.3g s",
-                              simulation->comm->me.server, simulation->comm->me.node, simulation->deck->io.timeout)
-                   : qr_error(tier->seen.status != QR_OK ? (qr_status)tier->seen.status : QR_DATA, "%s",
-                              tier->seen.message);
+    if (simulation->checkpoints.leads && hangs(simulation, tier)) {
+        mine = say_hanging(simulation, t);
+    } else if (simulation->checkpoints.leads && has_failed(simulation, tier)) {
+        mine = qr_error(tier->seen.status != QR_OK ? (qr_status)tier->seen.status : QR_DATA, "%s", tier->seen.message);
     }
     return qr_comm_agree(simulation->comm->compute, mine);
 }

@@ -17,6 +17,7 @@ SETTINGS = {
     "output.series_every": "100 steps",
 }
 LARGE = {"network.kind": "lattice2d", "network.size": "[16384, 8192]", "model.rule": "voter", "agents.options": "2"}
+WIDE = LARGE | {"network.size": "[16384, 16384]", "run.steps": "600", "comm.exchange": "mpi-host"}
 SMALL = {"network.kind": "complete", "agents.count": "10000"}
 SWEEPS = {"network.kind": "lattice2d", "network.size": "[8192, 8192]", "model.rule": "potts", "agents.options": "2"}
 
@@ -47,7 +48,7 @@ def main() -> None:
     check("phases are told when asked for", "device_update_s" not in gpu, sorted(gpu))
     check("metrics tell it, too", metrics[-1]["kernel_s"] >= metrics[0]["kernel_s"] > 0, metrics[-1])
     check("and the table", "GPUs: in kernels for" in output and "a copy moves" in output, output.count("GPU"))
-    for name, settings, ranks in (("graphs", LARGE, 1), ("a launch", SMALL, 1), ("sweeps", SWEEPS, 1), ("two ranks", LARGE | {"comm.exchange": "mpi-host"}, 2)):
+    for name, settings, ranks in (("graphs", LARGE, 1), ("a launch", SMALL, 1), ("sweeps", SWEEPS, 1), ("two ranks", LARGE | {"comm.exchange": "mpi-host"}, 2), ("halos beside updates", WIDE, 2)):
         gpu, _, output = told_of(settings | {"compute.device_times": "true"}, ranks)
         phases = gpu["device_halo_s"] + gpu["device_update_s"] + gpu["device_reduce_s"]
         check(f"{name}: phases add up to the kernels", 0.7 < phases / gpu["kernel_s"] < 1.3, gpu)

@@ -12,6 +12,7 @@ NETWORKS = {
     "complete": {"network.kind": "complete", "agents.count": "100003"},
     "ring": {"network.kind": "ring", "agents.count": "100003", "network.degree": "6"},
     "lattice2d": {"network.kind": "lattice2d", "network.size": "[512, 301]"},
+    "wide": {"network.kind": "lattice2d", "network.size": "[16384, 16384]"},  # updated while halos travel
     "moore": {"network.kind": "lattice2d", "network.size": "[450, 301]", "network.neighbours": "moore"},
     "open": {"network.kind": "lattice2d", "network.size": "[300, 301]", "network.periodic": "false"},
     "cube": {"network.kind": "lattice3d", "network.size": "[64, 41, 40]"},
@@ -20,7 +21,7 @@ NETWORKS = {
 }
 QUALITIES = "[1, 1, 1, 1.1, 1.2]"
 MODELS = {
-    "voter": ({"agents.options": "2"}, ["complete", "ring", "lattice2d", "moore", "regular"]),
+    "voter": ({"agents.options": "2"}, ["complete", "ring", "lattice2d", "wide", "moore", "regular"]),
     "voter of 5": ({"model.rule": "voter", "agents.options": "5", "model.noise": "0.01"}, ["lattice2d", "cube", "open"]),
     "majority": ({"agents.options": "2"}, ["ring", "lattice2d", "moore", "cube"]),
     "majority of 5": ({"model.rule": "majority", "agents.options": "5", "model.samples": "3"}, ["complete", "open", "regular"]),

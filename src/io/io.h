@@ -62,6 +62,8 @@ typedef struct qr_io_config {
     /* NULL: no checkpoints; no replicas. */
     const struct qr_checkpoint_config *checkpoint;
     const struct qr_replica_transport *transport;
+    /* States on disk (io/page_store.h), of the same queues; stays the caller's. NULL: none. */
+    struct qr_page_store *pages;
     const char *run_id;        /* of the run, over all attempts; NULL: none */
     int attempt;               /* 0: results begin afresh. Else go on with those that are there (io/attempts.h): */
     int64_t resume_step;       /* lines of metrics up to it stay, */

@@ -2,26 +2,30 @@
  * store is of use to the very process that filled it, and to nobody else. Its files begin with what it is, whose it is
  * and when; what an earlier run or attempt left behind is recognised and removed.
  *
- * Files: DIRECTORY/pages.<run id>.<server>.<attempt>.qps, one per tier and server. After the head, extents of whole 4
- * KiB blocks, each with a head of its own (magic, store, page, version, sizes, codec, XXH3-64 of head and stored bytes,
- * XXH3-128 of the raw page) and a page compressed by io/codec.h. Every read checks all of it: QR_DATA names file and
- * page. A page that does not shrink is stored as it is.
+ * Files: DIRECTORY/pages.<run id>.s<server>.a<attempt>.<tier>.qps, one per tier and server, locked (flock) while its
+ * process lives. After the head, which is text, extents of whole 4 KiB blocks, each with a head of its own (magic,
+ * store, page, version, sizes, codec, XXH3-64 of the whole extent, XXH3-128 of the raw page) and a page compressed by
+ * io/codec.h. Every read checks all of it: QR_DATA names file and page. A page that does not shrink is stored as it is.
  *
  * Jobs; the producer keeps the slot, and learns what became of each job by qr_queue_answered (queue/queue.h):
  *
  *   QR_JOB_PAGE_PUT: slot with a page; bytes; arguments: page number within the part, tier, version, agents. Compressed
- *   and written by the server's threads. Where the tier is full (its capacity, or ENOSPC) it goes to the next one
- * below; the answer's value is the tier that took it. QR_RESOURCE: all are full. The page's older version is dropped.
+ *   and written by the server's threads. Where the tier is full (its capacity, or ENOSPC) or cannot be written, it goes
+ *   to the next one below; the answer's value is the tier that took it. QR_RESOURCE: all are full. The page's older
+ *   version is dropped, when the new one is written, or before where there is no room for both.
  *
  *   QR_JOB_PAGE_GET: slot to be filled; bytes: what is expected; arguments: page, tier, version. QR_DATA when it is not
- *   what was put. A transient EIO or a short read is tried again.
+ *   what was put. A transient EIO or a short read is tried again. The page stays in the store until it is dropped or
+ * put again; it is read from where it is, whatever tier the job says. The answer's value is that tier.
  *
  *   QR_JOB_PAGE_SINK: no slot needed, but one is given for the answer: moves a page from tier arguments[1] to
- *   arguments[3], which must be below. The answer's value is the tier where it is.
+ *   arguments[3], which must be below; arguments[2]: version. The answer's value is the tier where it is, also when no
+ *   lower one had room (QR_RESOURCE). bytes is 0.
  *
  *   QR_JOB_PAGE_DROP: no slot, no answer: forgets page arguments[0] with its version arguments[2].
  *
- * Jobs of one page are carried out in the order in which they came. */
+ * Jobs of one page are carried out in the order in which they came. What hangs is answered with QR_TRANSIENT after
+ * timeout_s, and its slot not touched any more. */
 #ifndef QR_IO_PAGE_STORE_H
 #define QR_IO_PAGE_STORE_H
 
@@ -39,7 +43,7 @@ typedef struct qr_page_store_config {
     qr_page_tier_config tiers[QR_N_TIERS];
     const char *run_id;
     int server, attempt;
-    int threads;      /* that compress and write */
+    int threads;      /* for each tier: that decompress and read, and as many that compress and write */
     int64_t most_raw; /* bytes of the largest page */
     double timeout_s; /* awake seconds after which an operation that hangs is given up */
 } qr_page_store_config;
@@ -63,6 +67,9 @@ typedef struct qr_page_store qr_page_store;
 qr_status qr_page_store_create(const qr_page_store_config *config, qr_queue *queues, int n_queues, qr_page_store **out);
 
 bool qr_page_store_takes(const qr_job *job);
+
+/* Whether a job has been taken and not answered: the server had better look again soon. Server's thread only. */
+bool qr_page_store_busy(const qr_page_store *store);
 
 /* Takes a job; all are answered later, by qr_page_store_turn. */
 void qr_page_store_take(qr_page_store *store, int producer, const qr_job *job);

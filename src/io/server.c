@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "io/checkpoint.h"
 #include "io/file.h"
+#include "io/page_store.h"
 #include "io/pool.h"
 #include "io/results.h"
 #include "io/series.h"
@@ -17,11 +18,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
 /* Longest sleep of an idle server; jobs taken from one producer before the next one has its turn. */
 enum { IDLE_US = 500, JOBS_A_TURN = 8, BEAT_MS = 25 };
+
+/* The same of a server that holds pages: computing waits for these. While some are asked for, and at other times. How
+ * much longer than asked for the system may let it sleep. */
+enum { BUSY_US = 20, PAGES_US = 100, SLACK_NS = 2000 };
+
+/* Seconds after the last page in which the next one is looked for as often. */
+static const double busy_s = 0.02;
 
 /* Awake seconds that a disk which does not answer may keep the end of a run waiting. */
 enum { PATIENCE_S = 20 };
@@ -41,6 +50,8 @@ struct qr_io_server {
     qr_snapshots *snapshots;
     qr_texts *texts;
     qr_checkpoint *checkpoint; /* NULL: none */
+    qr_page_store *pages;      /* the caller's; NULL: none */
+    double last_page;          /* clock when a page was asked for or answered */
     double patience_s;         /* at its end */
     int64_t drawn_snapshots;   /* in the XDMF file */
     double last_flush, flush_took_s;
@@ -104,6 +115,7 @@ qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int 
     }
     server->queues = queues;
     server->n_queues = n_queues;
+    server->pages = config->pages;
     double timeout_s = config->checkpoint != NULL ? config->checkpoint->timeout_s : 0.0;
     server->patience_s = timeout_s > 0.0 && timeout_s < PATIENCE_S ? timeout_s : PATIENCE_S;
     server->config.checkpoint = NULL; /* the caller's; all that is needed of it is copied */
@@ -372,8 +384,35 @@ static bool turn_checkpoint(qr_io_server *server)
     return qr_checkpoint_turn(server->checkpoint);
 }
 
+/* Pages are not results: they are served even when those can no longer be written. */
+static void serve_page(qr_io_server *server, int producer, const qr_job *job)
+{
+    server->totals.jobs++;
+    server->totals.bytes_in += job->kind == QR_JOB_PAGE_PUT ? job->bytes : 0;
+    if (server->pages != NULL) {
+        server->last_page = qr_now_s();
+        qr_page_store_take(server->pages, producer, job);
+    } else {
+        qr_status status = out_of_place(server, "a page of states");
+        qr_queue_answer(&server->queues[producer], job, status, 0, qr_error_message());
+    }
+}
+
+static bool turn_pages(qr_io_server *server)
+{
+    bool any = server->pages != NULL && qr_page_store_turn(server->pages);
+    if (any) {
+        server->last_page = qr_now_s();
+    }
+    return any;
+}
+
 static void serve(qr_io_server *server, int producer, const qr_job *job)
 {
+    if (qr_page_store_takes(job)) {
+        serve_page(server, producer, job);
+        return;
+    }
     if (qr_checkpoint_takes(job)) {
         serve_checkpoint(server, producer, job);
         return;
@@ -408,6 +447,7 @@ static bool serve_all(qr_io_server *server)
             serve(server, i, &job);
             any = true;
         }
+        any = turn_pages(server) || any;
     }
     return any;
 }
@@ -420,15 +460,27 @@ static bool flush_is_due(const qr_io_server *server)
            qr_now_s() - server->last_flush >= (wanted_s > least_s ? wanted_s : least_s);
 }
 
+static int32_t longest_sleep_us(const qr_io_server *server)
+{
+    if (server->pages == NULL) {
+        return IDLE_US;
+    }
+    bool busy = qr_page_store_busy(server->pages) || qr_now_s() - server->last_page < busy_s;
+    return busy ? BUSY_US : PAGES_US;
+}
+
 static void serve_until_finished(qr_io_server *server, const volatile bool *keep_going)
 {
     qr_wait wait = {0};
+    if (server->pages != NULL) {
+        (void)prctl(PR_SET_TIMERSLACK, (unsigned long)SLACK_NS, 0UL, 0UL, 0UL); /* of this thread */
+    }
     while (server->n_finished < server->n_queues && (keep_going == NULL || *keep_going)) {
         bool served = serve_all(server);
         if (turn_checkpoint(server) || served) {
             wait.turns = 0;
         } else {
-            qr_wait_turn(&wait, IDLE_US);
+            qr_wait_turn(&wait, longest_sleep_us(server));
         }
         if (flush_is_due(server)) {
             double start = qr_now_s();

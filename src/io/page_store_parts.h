@@ -1,0 +1,244 @@
+/* What the files of the page store share; io/page_store.h is what they are for.
+ *
+ * Threads: the server's own (takes jobs, answers them), and for each tier a pool that reads and one that writes, so
+ * that neither a slow tier nor a queue of writes stands before a page that is waited for. One lock guards all that they
+ * share; nobody holds it while a disk or the compressor is at work. Functions marked (lock) are called with it held. */
+#ifndef QR_IO_PAGE_STORE_PARTS_H
+#define QR_IO_PAGE_STORE_PARTS_H
+
+#include "io/page_store.h"
+#include "io/pool.h"
+
+enum {
+    QR_STORE_BLOCK = 4096,
+    QR_EXTENT_HEAD_BYTES = 128,
+    QR_STORE_MESSAGE_BYTES = 512,
+    QR_MOST_STORED_PAGES = 1 << 30,
+    QR_STORE_WRITERS_NICE = 5 /* of the tiers below the first: nobody waits for these */
+};
+
+/* --- page_store_extents.c: which blocks of a file are in use --- */
+
+/* A run of blocks: a page's, or free. */
+typedef struct qr_extent {
+    struct qr_extent *before, *after;  /* in the file */
+    struct qr_extent *previous, *next; /* free: in its bin */
+    int64_t first, blocks;
+    int uses; /* 0: free */
+    int tier;
+    /* What was put there; every read is compared with it. */
+    int64_t version;
+    uint64_t raw_bytes, stored_bytes, check;
+} qr_extent;
+
+typedef struct qr_extents {
+    int64_t start;      /* blocks before it are not for pages */
+    int64_t end, limit; /* blocks: the file's; most, 0: no limit */
+    int64_t used;       /* blocks of pages */
+    qr_extent *last;    /* in the file */
+    int64_t n_bins;     /* by blocks; the last one holds all that are longer */
+    qr_extent **bins;
+    uint64_t *filled; /* a bit for each bin */
+    qr_extent *spare;
+    struct qr_extent_chunk *chunks;
+} qr_extents;
+
+/* most_blocks: the longest extent that will be asked for. */
+qr_status qr_extents_create(qr_extents *extents, int64_t start, int64_t limit, int64_t most_blocks);
+void qr_extents_destroy(qr_extents *extents);
+
+/* The shortest free run that will do, or the end of the file; uses is 1. NULL: full. grows: beyond the end, too. */
+qr_extent *qr_extents_take(qr_extents *extents, int64_t blocks, bool grows);
+void qr_extents_give(qr_extents *extents, qr_extent *extent);
+
+/* --- page_store_file.c: a tier's file --- */
+
+/* What stands at the beginning of an extent, as it lies in memory: no other process reads it. */
+typedef struct qr_extent_head {
+    uint64_t magic;
+    uint64_t identity[2]; /* of the store: XXH3-128 of the file's head */
+    uint64_t check;       /* XXH3-64 of the whole extent, with zero in its place */
+    int64_t page, version, agents;
+    int64_t first_block;
+    uint64_t raw_bytes, stored_bytes;
+    uint64_t raw_hash[2]; /* XXH3-128 */
+    int32_t producer;
+    int32_t codec; /* qr_codec_kind; QR_CODEC_NONE: as it is, without the codec's checksum */
+} qr_extent_head;
+
+typedef struct qr_page_file {
+    char *path;
+    int descriptor; /* -1: none */
+    uint64_t identity[2];
+} qr_page_file;
+
+/* Makes the directory, removes abandoned stores from it, makes and locks the file. */
+qr_status qr_page_file_create(const qr_page_store_config *config, int tier, qr_page_file *file);
+
+/* Closes and removes it. */
+void qr_page_file_destroy(qr_page_file *file);
+
+/* All of it; an errno, after some retries of what may pass, which are added to *retries. A file that ends early is EIO
+ * and *short_read. data: a multiple of blocks, aligned to them. */
+int qr_page_file_write(const qr_page_file *file, const void *data, int64_t blocks, int64_t first_block,
+                       int64_t *retries);
+int qr_page_file_read(const qr_page_file *file, void *data, int64_t blocks, int64_t first_block, bool *short_read,
+                      int64_t *retries);
+
+/* --- page_store_pack.c: a page's bytes --- */
+
+/* What a thread works with. */
+typedef struct qr_page_bench {
+    unsigned char *stored; /* an extent */
+    unsigned char *raw;    /* NULL: none */
+    size_t stored_room;
+    struct qr_store_job *job; /* (lock) at the disk; NULL: none */
+    uint64_t acts, looked;    /* counts what it did there; what the server saw last */
+    qr_awake act;             /* server's thread: time this one has taken */
+    struct qr_page_bench *next;
+} qr_page_bench;
+
+qr_status qr_page_bench_create(const qr_page_store_config *config, bool with_raw, qr_page_bench *bench);
+void qr_page_bench_destroy(qr_page_bench *bench);
+
+int64_t qr_store_blocks(int64_t bytes);
+
+/* Packs raw behind where the head will be. *head is filled but for what depends on the place; *blocks: its length. */
+qr_status qr_page_pack(qr_codec codec, const void *raw, size_t bytes, qr_page_bench *bench, qr_extent_head *head,
+                       int64_t *blocks);
+
+/* Puts the head before what is packed; of the extent: what reads are compared with. */
+void qr_page_seal(qr_page_bench *bench, qr_extent_head *head, const qr_page_file *file, qr_extent *extent);
+
+/* Whether what was read is what was put; NULL, or what is wrong. */
+const char *qr_page_check(qr_page_bench *bench, const qr_page_file *file, const qr_extent *extent, int producer,
+                          int64_t page);
+
+/* Of a checked one. NULL, or what is wrong; *status: QR_DATA, or QR_RESOURCE for want of memory. */
+const char *qr_page_unpack(const qr_page_bench *bench, void *raw, qr_status *status);
+
+/* --- page_store_table.c: what is known of each page (lock) --- */
+
+typedef struct qr_store_job qr_store_job;
+
+/* A version that stays readable. */
+typedef struct qr_page_hold {
+    struct qr_page_hold *next;
+    int64_t version;
+    int count;
+    qr_extent *extent; /* NULL: not written yet, or never */
+} qr_page_hold;
+
+typedef struct qr_page_entry {
+    qr_extent *now;             /* NULL: none */
+    qr_store_job *first, *last; /* jobs in order; the first one is at work */
+    qr_page_hold *holds;
+} qr_page_entry;
+
+typedef struct qr_page_table {
+    qr_page_entry *entries;
+    size_t n, room;
+} qr_page_table;
+
+/* NULL: never heard of. Valid until the table grows. */
+qr_page_entry *qr_page_entry_find(qr_page_store *store, int producer, int64_t page);
+qr_status qr_page_entry_make(qr_page_store *store, int producer, int64_t page);
+
+void qr_extent_release(qr_page_store *store, qr_extent *extent); /* NULL is allowed */
+
+/* The page is there from now on; the extent's use is the entry's. */
+void qr_page_entry_set(qr_page_store *store, qr_page_entry *entry, qr_extent *extent);
+
+/* The extent of a version, now or held; NULL: none. */
+qr_extent *qr_page_entry_version(qr_page_entry *entry, int64_t version);
+
+void qr_page_entry_hold(qr_page_store *store, qr_page_entry *entry, int64_t version);
+void qr_page_entry_let_go(qr_page_store *store, qr_page_entry *entry, int64_t version);
+void qr_page_tables_destroy(qr_page_store *store);
+
+/* --- page_store_work.c: jobs at work --- */
+
+typedef struct qr_store_pool {
+    qr_pool *pool;
+    int n_benches;
+    qr_page_bench *benches;
+    int64_t in_flight;         /* jobs that its threads have, or will */
+    uint64_t progress, looked; /* counts steps of its jobs; what the server saw last */
+    qr_awake still;            /* server's thread: since the last progress */
+} qr_store_pool;
+
+struct qr_store_job {
+    qr_pool_task task; /* first, so that the pool's pointer is the job's */
+    qr_page_store *store;
+    qr_store_job *next;      /* of the page */
+    qr_store_job *next_done; /* or spare */
+    int producer;
+    qr_job job;
+    int tier;            /* where a put or a sink is tried */
+    int waits_for;       /* tier */
+    qr_extent *source;   /* of gets and sinks, with a use */
+    qr_store_pool *pool; /* whose thread has it, or will; NULL: none */
+    bool in_hand;        /* a thread works with its slot: not to be given up now */
+    bool given_up;       /* answered before its thread was done with it */
+    bool done;           /* to be answered, or answered */
+    bool answered;
+    qr_status status;
+    int64_t value;
+    char message[QR_STORE_MESSAGE_BYTES];
+};
+
+typedef struct qr_store_tier {
+    bool used;
+    qr_codec codec;
+    qr_page_file file;
+    qr_extents extents;
+    qr_store_pool readers, writers;
+    double refuses_until; /* it was full, or could not be written: its file does not grow until then */
+    bool warned;
+    qr_page_tier_totals totals;
+} qr_store_tier;
+
+struct qr_page_store {
+    qr_page_store_config config; /* no strings */
+    qr_queue *queues;
+    int n_queues;
+    pthread_mutex_t lock;
+    pthread_cond_t settled; /* a put is over, well or badly */
+    bool ending;
+    qr_store_tier tiers[QR_N_TIERS];
+    qr_page_table *tables; /* by producer */
+    qr_page_hold *spare_holds;
+    qr_store_job *jobs; /* as many as the queues may hold */
+    size_t n_jobs;
+    qr_store_job *spare;
+    qr_store_job *done, **last_done;
+    atomic_bool any_done;
+    int64_t open;                 /* jobs taken and not answered */
+    qr_page_bench *spare_benches; /* of threads that read for themselves */
+    double looked;                /* for what hangs; server's thread */
+};
+
+/* (lock) Begins with the first jobs of the page, as far as these need no disk. */
+void qr_store_begin(qr_page_store *store, int producer, int64_t page);
+
+/* (lock) It is over, with this thread's message unless QR_OK: it will be answered, and leaves its page. */
+void qr_store_finish(qr_store_job *job, qr_status status, int64_t value);
+
+/* (lock) Answered, and no thread has it. */
+void qr_store_recycle(qr_store_job *job);
+
+/* Whether some time has passed since the last one. Server's thread. */
+bool qr_store_look_is_due(const qr_page_store *store);
+
+/* (lock) Answers what hangs. */
+void qr_store_give_up_hanging(qr_page_store *store);
+
+/* Reads an extent that somebody holds, and checks it; tries twice. Without the lock. */
+qr_status qr_store_read_extent(qr_page_store *store, const qr_extent *extent, int producer, int64_t page,
+                               qr_page_bench *bench);
+
+/* The same, and unpacks it. */
+qr_status qr_store_read_raw(qr_page_store *store, const qr_extent *extent, int producer, int64_t page,
+                            qr_page_bench *bench, void *raw);
+
+#endif

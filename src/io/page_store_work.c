@@ -1,0 +1,555 @@
+/* What becomes of the page store's jobs: put, get, sink, drop. */
+#include "base/log.h"
+#include "base/timer.h"
+#include "io/page_store_parts.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A tier that was full, or could not be written, is left alone for so long; how often the server looks for what hangs.
+ */
+static const double refusal_s = 2.0;
+static const double look_every_s = 0.02;
+
+static qr_store_job *job_of(qr_pool_task *task)
+{
+    return (qr_store_job *)(void *)task;
+}
+
+/* --- beginning and ending (lock) --- */
+
+void qr_store_recycle(qr_store_job *job)
+{
+    qr_page_store *store = job->store;
+    job->next_done = store->spare;
+    store->spare = job;
+}
+
+void qr_store_finish(qr_store_job *job, qr_status status, int64_t value)
+{
+    qr_page_store *store = job->store;
+    qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
+    job->status = status;
+    job->value = value;
+    job->done = true;
+    if (status != QR_OK) {
+        (void)snprintf(job->message, sizeof job->message, "%s", qr_error_message());
+    }
+    for (qr_store_job **at = entry == NULL ? NULL : &entry->first; at != NULL && *at != NULL; at = &(*at)->next) {
+        if (*at == job) {
+            *at = job->next;
+            break;
+        }
+    }
+    job->next_done = NULL;
+    *store->last_done = job;
+    store->last_done = &job->next_done;
+    atomic_store(&store->any_done, true);
+    if (job->job.kind == QR_JOB_PAGE_PUT) {
+        (void)pthread_cond_broadcast(&store->settled);
+    }
+}
+
+/* A pool's thread is done with it; it may have been answered in between. */
+static void leave_pool(qr_store_job *job, qr_status status, int64_t value)
+{
+    qr_page_store *store = job->store;
+    qr_extent_release(store, job->source);
+    job->source = NULL;
+    job->pool->in_flight--;
+    job->pool->progress++;
+    job->pool = NULL;
+    job->in_hand = false;
+    if (!job->done) {
+        qr_store_finish(job, status, value);
+        qr_store_begin(store, job->producer, job->job.arguments[0]);
+    } else if (job->answered) {
+        qr_store_recycle(job);
+    }
+}
+
+static void enter_pool(qr_store_job *job, int tier, bool writes, void (*run)(qr_pool_task *, int))
+{
+    qr_store_tier *where = &job->store->tiers[tier];
+    qr_store_pool *pool = writes ? &where->writers : &where->readers;
+    job->waits_for = tier;
+    job->pool = pool;
+    job->task.run = run;
+    pool->in_flight++;
+    qr_pool_submit(pool->pool, &job->task);
+}
+
+static bool unwanted(const qr_store_job *job)
+{
+    return job->given_up || job->store->ending;
+}
+
+static qr_status ending(void)
+{
+    return qr_error(QR_TRANSIENT, "the page store is being closed");
+}
+
+/* --- at a disk --- */
+
+/* (lock) Between these two the lock is not held, and the job may be given up. */
+static void leave_for_disk(qr_store_job *job, qr_page_bench *bench, int tier)
+{
+    job->waits_for = tier;
+    bench->job = job;
+    bench->acts++;
+    job->in_hand = false;
+    (void)pthread_mutex_unlock(&job->store->lock);
+}
+
+static void return_from_disk(qr_store_job *job, qr_page_bench *bench)
+{
+    (void)pthread_mutex_lock(&job->store->lock);
+    bench->job = NULL;
+    job->pool->progress++;
+    job->in_hand = !job->given_up;
+}
+
+static qr_status unreadable(const qr_page_file *file, const qr_extent *extent, int producer, int64_t page,
+                            const char *why)
+{
+    return qr_error(QR_DATA, "%s: page %" PRId64 " of queue %d, version %" PRId64 ", cannot be read: %s", file->path,
+                    page, producer, extent->version, why);
+}
+
+qr_status qr_store_read_extent(qr_page_store *store, const qr_extent *extent, int producer, int64_t page,
+                               qr_page_bench *bench)
+{
+    enum { TRIES = 2 }; /* what a cable or a controller spoilt may come whole the next time */
+    qr_store_tier *tier = &store->tiers[extent->tier];
+    qr_status status = QR_OK;
+    int64_t retries = 0;
+    double start = qr_now_s();
+    for (int i = 0; i < TRIES; i++) {
+        bool short_read = false;
+        int error = qr_page_file_read(&tier->file, bench->stored, qr_store_blocks((int64_t)extent->stored_bytes),
+                                      extent->first, &short_read, &retries);
+        const char *why = error == 0   ? qr_page_check(bench, &tier->file, extent, producer, page)
+                          : short_read ? "the file is cut short"
+                                       : strerror(error);
+        status = why == NULL ? QR_OK : unreadable(&tier->file, extent, producer, page, why);
+        if (why == NULL || error != 0) {
+            break;
+        }
+        retries += i + 1 < TRIES ? 1 : 0;
+    }
+    (void)pthread_mutex_lock(&store->lock);
+    tier->totals.read_s += qr_now_s() - start;
+    tier->totals.retries += retries;
+    if (status == QR_OK) {
+        tier->totals.stored_out += (int64_t)extent->stored_bytes;
+        tier->totals.raw_out += (int64_t)extent->raw_bytes;
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+    return status;
+}
+
+/* Of one that was read and checked. */
+static qr_status unpack(qr_page_store *store, const qr_extent *extent, int producer, int64_t page,
+                        const qr_page_bench *bench, void *raw)
+{
+    qr_store_tier *tier = &store->tiers[extent->tier];
+    qr_status status = QR_OK;
+    double start = qr_now_s();
+    const char *why = qr_page_unpack(bench, raw, &status);
+    if (why != NULL) {
+        qr_status kept = status;
+        (void)unreadable(&tier->file, extent, producer, page, why);
+        status = kept;
+    }
+    (void)pthread_mutex_lock(&store->lock);
+    tier->totals.unpack_s += qr_now_s() - start;
+    (void)pthread_mutex_unlock(&store->lock);
+    return status;
+}
+
+qr_status qr_store_read_raw(qr_page_store *store, const qr_extent *extent, int producer, int64_t page,
+                            qr_page_bench *bench, void *raw)
+{
+    qr_status status = qr_store_read_extent(store, extent, producer, page, bench);
+    return status != QR_OK ? status : unpack(store, extent, producer, page, bench, raw);
+}
+
+/* --- get --- */
+
+static void run_get(qr_pool_task *task, int worker)
+{
+    qr_store_job *job = job_of(task);
+    qr_page_store *store = job->store;
+    qr_page_bench *bench = &job->pool->benches[worker];
+    int64_t page = job->job.arguments[0];
+    (void)pthread_mutex_lock(&store->lock);
+    if (unwanted(job)) {
+        leave_pool(job, ending(), 0);
+        (void)pthread_mutex_unlock(&store->lock);
+        return;
+    }
+    qr_extent *extent = job->source;
+    leave_for_disk(job, bench, extent->tier);
+    qr_status status = qr_store_read_extent(store, extent, job->producer, page, bench);
+    return_from_disk(job, bench);
+    bool wanted = !job->given_up;
+    (void)pthread_mutex_unlock(&store->lock);
+    if (wanted && status == QR_OK) {
+        status = unpack(store, extent, job->producer, page, bench,
+                        qr_queue_slot(&store->queues[job->producer], job->job.slot));
+    }
+    (void)pthread_mutex_lock(&store->lock);
+    store->tiers[extent->tier].totals.got += wanted && status == QR_OK ? 1 : 0;
+    leave_pool(job, status, extent->tier);
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
+/* --- put and sink --- */
+
+static int next_tier(const qr_page_store *store, int tier)
+{
+    do {
+        tier++;
+    } while (tier < QR_N_TIERS && !store->tiers[tier].used);
+    return tier;
+}
+
+/* (lock) Room on the job's tier: a new place, or, where there is none, that of the page's older version, which nobody
+ * else needs. NULL: full. */
+static qr_extent *find_place(qr_store_job *job, int64_t blocks)
+{
+    qr_page_store *store = job->store;
+    qr_store_tier *tier = &store->tiers[job->tier];
+    bool grows = qr_now_s() >= tier->refuses_until;
+    qr_extent *extent = qr_extents_take(&tier->extents, blocks, grows);
+    qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
+    if (extent == NULL && job->job.kind == QR_JOB_PAGE_PUT && entry->now != NULL && entry->now->tier == job->tier &&
+        entry->now->uses == 1) {
+        qr_page_entry_set(store, entry, NULL);
+        extent = qr_extents_take(&tier->extents, blocks, grows);
+    }
+    if (extent != NULL) {
+        extent->tier = job->tier;
+    }
+    return extent;
+}
+
+static qr_status full(const qr_page_store *store, const qr_store_job *job)
+{
+    char tiers[128] = "";
+    size_t used = 0;
+    for (int t = (int)job->job.arguments[job->job.kind == QR_JOB_PAGE_PUT ? 1 : 3]; t < QR_N_TIERS; t++) {
+        if (store->tiers[t].used && used < sizeof tiers) {
+            used += (size_t)snprintf(tiers + used, sizeof tiers - used, "%s%s (%.1f MiB)", used > 0 ? ", " : "",
+                                     qr_tier_name(t), (double)store->tiers[t].extents.end * QR_STORE_BLOCK / (1 << 20));
+        }
+    }
+    return qr_error(QR_RESOURCE, "no memory tier has room for page %" PRId64 " of queue %d: %s", job->job.arguments[0],
+                    job->producer, tiers[0] != '\0' ? tiers : "there is none");
+}
+
+static void run_write(qr_pool_task *task, int worker);
+
+/* (lock) The job's tier has not taken the page: the next one is tried, or it is over with this status, or, when that is
+ * QR_OK, with what says that all are full. */
+static void spill(qr_store_job *job, qr_status status)
+{
+    qr_page_store *store = job->store;
+    qr_store_tier *tier = &store->tiers[job->tier];
+    int next = next_tier(store, job->tier);
+    qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
+    bool sinks = job->job.kind == QR_JOB_PAGE_SINK;
+    if (job->given_up || store->ending || next == QR_N_TIERS) {
+        status = status != QR_OK ? status : full(store, job);
+        leave_pool(job, status, sinks && entry->now != NULL ? entry->now->tier : 0);
+        return;
+    }
+    tier->totals.spilt++;
+    job->pool->in_flight--;
+    job->pool->progress++;
+    job->in_hand = false;
+    job->tier = next;
+    enter_pool(job, next, true, run_write);
+}
+
+/* (lock) Cannot be written: left alone for a while, and said once. What has room again later is used again. */
+static qr_status refuse(qr_store_tier *tier, int error)
+{
+    bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+    qr_status status =
+        is_full ? QR_OK : qr_error(QR_DATA, "%s: cannot be written: %s", tier->file.path, strerror(error));
+    tier->refuses_until = qr_now_s() + refusal_s;
+    if (!tier->warned) {
+        tier->warned = true;
+        qr_warning("%s: cannot be written: %s; pages go to the next tier that takes them", tier->file.path,
+                   strerror(error));
+    }
+    return status;
+}
+
+/* Packs the page, of a put from its slot, of a sink from where it is. The lock is held before and after, and given up
+ * in between. */
+static qr_status pack_page(qr_store_job *job, qr_page_bench *bench, qr_extent_head *head, int64_t *blocks)
+{
+    qr_page_store *store = job->store;
+    qr_store_tier *tier = &store->tiers[job->tier];
+    const qr_job *asked = &job->job;
+    const void *raw = bench->raw;
+    int64_t bytes = asked->bytes;
+    qr_status status = QR_OK;
+    *head = (qr_extent_head){.page = asked->arguments[0],
+                             .version = asked->arguments[2],
+                             .agents = asked->arguments[3],
+                             .producer = job->producer};
+    if (asked->kind == QR_JOB_PAGE_PUT) {
+        raw = qr_queue_slot(&store->queues[job->producer], asked->slot);
+        job->in_hand = true;
+        (void)pthread_mutex_unlock(&store->lock);
+    } else {
+        bytes = (int64_t)job->source->raw_bytes;
+        leave_for_disk(job, bench, job->source->tier);
+        status = qr_store_read_raw(store, job->source, job->producer, asked->arguments[0], bench, bench->raw);
+        memcpy(&head->agents, bench->stored + offsetof(qr_extent_head, agents), sizeof head->agents);
+        return_from_disk(job, bench);
+        (void)pthread_mutex_unlock(&store->lock);
+    }
+    double start = qr_now_s();
+    status = status != QR_OK ? status : qr_page_pack(tier->codec, raw, (size_t)bytes, bench, head, blocks);
+    double end = qr_now_s();
+    (void)pthread_mutex_lock(&store->lock);
+    tier->totals.pack_s += end - start;
+    return status;
+}
+
+/* (lock, given up in between) An errno. */
+static int write_page(qr_store_job *job, qr_page_bench *bench, qr_extent_head *head, qr_extent *extent)
+{
+    qr_store_tier *tier = &job->store->tiers[job->tier];
+    int64_t retries = 0;
+    double start = qr_now_s();
+    leave_for_disk(job, bench, job->tier);
+    qr_page_seal(bench, head, &tier->file, extent);
+    int error = qr_page_file_write(&tier->file, bench->stored, qr_store_blocks((int64_t)head->stored_bytes),
+                                   extent->first, &retries);
+    return_from_disk(job, bench);
+    tier->totals.write_s += qr_now_s() - start;
+    tier->totals.retries += retries;
+    return error;
+}
+
+/* (lock) It is written: that is the page from now on. */
+static void settle(qr_store_job *job, const qr_extent_head *head, qr_extent *extent)
+{
+    qr_page_store *store = job->store;
+    qr_store_tier *tier = &store->tiers[job->tier];
+    qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
+    qr_page_entry_set(store, entry, extent);
+    tier->totals.raw_in += (int64_t)head->raw_bytes;
+    tier->totals.stored_in += (int64_t)head->stored_bytes;
+    if (job->job.kind == QR_JOB_PAGE_PUT) {
+        tier->totals.put++;
+    } else {
+        tier->totals.sunk++;
+    }
+    leave_pool(job, QR_OK, job->tier);
+}
+
+static void put_or_sink(qr_store_job *job, qr_page_bench *bench)
+{
+    qr_extent_head head;
+    int64_t blocks = 0;
+    int64_t where = job->source != NULL ? job->source->tier : 0;
+    if (unwanted(job)) {
+        leave_pool(job, ending(), where);
+        return;
+    }
+    qr_status status = pack_page(job, bench, &head, &blocks);
+    if (status != QR_OK || job->given_up) {
+        leave_pool(job, status, where);
+        return;
+    }
+    qr_extent *extent = find_place(job, blocks);
+    if (extent == NULL) {
+        spill(job, QR_OK);
+        return;
+    }
+    int error = write_page(job, bench, &head, extent);
+    if (error != 0 || job->given_up) {
+        qr_extent_release(job->store, extent);
+        status = error != 0 ? refuse(&job->store->tiers[job->tier], error) : QR_OK;
+        spill(job, status);
+        return;
+    }
+    settle(job, &head, extent);
+}
+
+static void run_write(qr_pool_task *task, int worker)
+{
+    qr_store_job *job = job_of(task);
+    qr_page_store *store = job->store;
+    (void)pthread_mutex_lock(&store->lock);
+    put_or_sink(job, &job->pool->benches[worker]);
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
+/* --- the first job of a page (lock) --- */
+
+static qr_status missing(const qr_store_job *job, const qr_page_entry *entry)
+{
+    const qr_job *asked = &job->job;
+    if (entry->now == NULL) {
+        return qr_error(QR_DATA, "page %" PRId64 " of queue %d is not in the page store", asked->arguments[0],
+                        job->producer);
+    }
+    return qr_error(QR_DATA,
+                    "page %" PRId64 " of queue %d is in the page store as version %" PRId64 " with %" PRIu64
+                    " bytes; version %" PRId64 " with %" PRId64 " was asked for",
+                    asked->arguments[0], job->producer, entry->now->version, entry->now->raw_bytes, asked->arguments[2],
+                    asked->bytes);
+}
+
+static void begin_get(qr_store_job *job, const qr_page_entry *entry)
+{
+    qr_extent *now = entry->now;
+    if (now == NULL || now->version != job->job.arguments[2] || (int64_t)now->raw_bytes != job->job.bytes) {
+        qr_store_finish(job, missing(job, entry), 0);
+        return;
+    }
+    job->source = now;
+    now->uses++;
+    enter_pool(job, now->tier, false, run_get);
+}
+
+static void begin_put(qr_store_job *job)
+{
+    qr_page_store *store = job->store;
+    job->tier = (int)job->job.arguments[1];
+    if (!store->tiers[job->tier].used) {
+        job->tier = next_tier(store, job->tier);
+    }
+    if (job->tier == QR_N_TIERS) {
+        qr_store_finish(job, full(store, job), 0);
+        return;
+    }
+    enter_pool(job, job->tier, true, run_write);
+}
+
+static void begin_sink(qr_store_job *job, const qr_page_entry *entry)
+{
+    qr_page_store *store = job->store;
+    qr_extent *now = entry->now;
+    if (now == NULL || now->version != job->job.arguments[2]) {
+        qr_store_finish(job, missing(job, entry), 0);
+        return;
+    }
+    job->tier = (int)job->job.arguments[3];
+    if (!store->tiers[job->tier].used) {
+        job->tier = next_tier(store, job->tier);
+    }
+    if (now->tier >= job->tier) {
+        qr_store_finish(job, QR_OK, now->tier); /* it is as far down already */
+        return;
+    }
+    if (job->tier == QR_N_TIERS) {
+        qr_store_finish(job, full(store, job), now->tier);
+        return;
+    }
+    job->source = now;
+    now->uses++;
+    enter_pool(job, job->tier, true, run_write);
+}
+
+static void do_drop(qr_store_job *job, qr_page_entry *entry)
+{
+    if (entry->now != NULL && entry->now->version == job->job.arguments[2]) {
+        qr_page_entry_set(job->store, entry, NULL);
+    }
+    qr_store_finish(job, QR_OK, 0);
+}
+
+void qr_store_begin(qr_page_store *store, int producer, int64_t page)
+{
+    qr_page_entry *entry = qr_page_entry_find(store, producer, page);
+    while (entry != NULL && entry->first != NULL && entry->first->pool == NULL) {
+        qr_store_job *job = entry->first;
+        if (store->ending) {
+            qr_store_finish(job, ending(), 0);
+            continue;
+        }
+        switch (job->job.kind) {
+        case QR_JOB_PAGE_PUT: begin_put(job); break;
+        case QR_JOB_PAGE_GET: begin_get(job, entry); break;
+        case QR_JOB_PAGE_SINK: begin_sink(job, entry); break;
+        default: do_drop(job, entry); break;
+        }
+    }
+}
+
+/* --- what hangs (lock) --- */
+
+static void give_up(qr_store_job *job, double seconds)
+{
+    qr_page_store *store = job->store;
+    qr_status status = qr_error(QR_TRANSIENT, "%s: does not answer: page %" PRId64 " of queue %d has waited for %.3g s",
+                                store->tiers[job->waits_for].file.path, job->job.arguments[0], job->producer, seconds);
+    job->given_up = true;
+    qr_store_finish(job, status, 0);
+    qr_store_begin(store, job->producer, job->job.arguments[0]);
+}
+
+/* Threads that are at a disk for too long. */
+static void give_up_acts(qr_page_store *store, qr_store_pool *pool)
+{
+    for (int i = 0; i < pool->n_benches; i++) {
+        qr_page_bench *bench = &pool->benches[i];
+        if (bench->job == NULL || bench->job->given_up) {
+            continue;
+        }
+        if (bench->acts != bench->looked) {
+            bench->looked = bench->acts;
+            bench->act = (qr_awake){0};
+        }
+        if (qr_awake_look(&bench->act) >= store->config.timeout_s) {
+            give_up(bench->job, bench->act.seconds);
+        }
+    }
+}
+
+/* And what waits for such threads. */
+static void give_up_waiting(qr_page_store *store, qr_store_pool *pool)
+{
+    if (pool->in_flight == 0 || pool->progress != pool->looked) {
+        pool->looked = pool->progress;
+        pool->still = (qr_awake){0};
+    }
+    if (pool->in_flight == 0 || qr_awake_look(&pool->still) < store->config.timeout_s) {
+        return;
+    }
+    for (size_t i = 0; i < store->n_jobs; i++) {
+        qr_store_job *job = &store->jobs[i];
+        if (job->pool == pool && !job->done && !job->in_hand) {
+            give_up(job, pool->still.seconds);
+        }
+    }
+}
+
+bool qr_store_look_is_due(const qr_page_store *store)
+{
+    return qr_now_s() - store->looked >= look_every_s;
+}
+
+void qr_store_give_up_hanging(qr_page_store *store)
+{
+    store->looked = qr_now_s();
+    for (int t = 0; t < QR_N_TIERS; t++) {
+        qr_store_tier *tier = &store->tiers[t];
+        if (tier->used) {
+            give_up_acts(store, &tier->readers);
+            give_up_acts(store, &tier->writers);
+            give_up_waiting(store, &tier->readers);
+            give_up_waiting(store, &tier->writers);
+        }
+    }
+}

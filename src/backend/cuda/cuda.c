@@ -1,5 +1,5 @@
 /* The CUDA backend's entry points. */
-#include "backend/cuda/cuda.h"
+#include "backend/cuda/frame_ops.h"
 
 #include "base/memory.h"
 
@@ -46,6 +46,7 @@ static void cuda_destroy(qr_backend *backend)
     if (!backend->is_lost) { /* giving memory back would wait for the device; the end of the process does it as well */
         free_device(backend);
     }
+    qr_cuda_destroy_frames(backend);
     free(backend->allocations);
     free(backend->peers);
     free(backend);
@@ -68,20 +69,27 @@ static qr_status cuda_device_address(int place, char *out, size_t n)
 }
 
 /* Ranks of a machine take its devices in turn. */
-static qr_status choose_device(qr_backend *backend, int place)
+qr_status qr_cuda_use_device(int place, int *device)
 {
     int n = 0;
-    int highest = 0;
-    struct cudaDeviceProp properties;
     qr_status status = qr_cuda_check(cudaGetDeviceCount(&n), "looking for devices");
     if (status == QR_OK && n == 0) {
         status = qr_error(QR_ENVIRONMENT, "no CUDA device");
     }
-    if (status != QR_OK) {
-        return status;
+    if (status == QR_OK) {
+        status = qr_cuda_check(cudaSetDevice(place % n), "choosing a device");
     }
-    backend->device = place % n;
-    status = qr_cuda_check(cudaSetDevice(backend->device), "choosing a device");
+    if (status == QR_OK) {
+        *device = place % n;
+    }
+    return status;
+}
+
+static qr_status choose_device(qr_backend *backend, int place)
+{
+    int highest = 0;
+    struct cudaDeviceProp properties;
+    qr_status status = qr_cuda_use_device(place, &backend->device);
     if (status == QR_OK) {
         status = qr_cuda_check(cudaGetDeviceProperties(&properties, backend->device), "asking for device properties");
     }
@@ -140,16 +148,30 @@ static double cuda_bytes_per_step(const qr_backend *backend)
     return own * (votes + 8.0 * (double)backend->model->state_dim) + edges;
 }
 
-/* What votes, states and neighbour lists will take; the rest is small. */
-static int64_t planned_bytes(const qr_backend_setup *setup)
+static int64_t state_bytes(const qr_backend_setup *setup)
+{
+    return setup->network->own.count * setup->model->state_dim * (int64_t)sizeof(float);
+}
+
+int64_t qr_cuda_planned_bytes(const qr_backend_setup *setup, int64_t bytes)
 {
     const qr_network *network = setup->network;
+    const qr_neural *net = &setup->model->neural;
     int64_t lists = 0;
     if (network->rows.row != NULL) {
         lists = (network->own.count + 1) * (int64_t)sizeof(int64_t) +
                 network->rows.row[network->own.count] * (int64_t)sizeof(uint32_t);
     }
-    return lists + qr_cuda_bytes_estimate(setup->model, &network->spec, network->own.count, network->view);
+    for (int i = 0; i < network->halo.n_peers; i++) {
+        const qr_halo_peer *peer = &network->halo.peers[i];
+        lists += (peer->n_send + peer->n_place) * (int64_t)sizeof(qr_copy) + peer->send_count + peer->recv_count;
+    }
+    if (setup->model->state_dim > 0) { /* plain and packed twice */
+        lists += 3 * (int64_t)sizeof(float) * (net->hidden + (int64_t)net->n_options) *
+                 (2 * (int64_t)net->n_options + 2 * (int64_t)net->state_dim);
+    }
+    return lists + qr_cuda_bytes_estimate(setup->model, &network->spec, network->own.count, network->view) -
+           state_bytes(setup) + bytes;
 }
 
 static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
@@ -167,9 +189,15 @@ static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
     backend->must_give_up = setup->must_give_up;
     backend->context = setup->context;
     backend->device_times = setup->device_times;
-    backend->planned_bytes = planned_bytes(setup);
+    backend->planned_bytes =
+        qr_cuda_planned_bytes(setup, setup->n_frames > 0 ? setup->n_frames * setup->page_agents *
+                                                               setup->model->state_dim * (int64_t)sizeof(float)
+                                                         : state_bytes(setup));
     int64_t n_options = setup->model->rule.n_options;
     status = choose_device(backend, setup->place);
+    if (status == QR_OK && setup->n_frames > 0) {
+        status = qr_cuda_plan_frames(backend, setup);
+    }
     if (status == QR_OK) {
         status = allocate_pinned(1, sizeof *backend->control, (void **)&backend->control);
     }
@@ -199,6 +227,9 @@ static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
     }
     if (status == QR_OK) {
         status = qr_cuda_measure_copy(backend);
+    }
+    if (status == QR_OK && backend->frames != NULL) {
+        status = qr_cuda_make_frames(backend); /* after all else: they take most of the memory */
     }
     if (status != QR_OK) {
         cuda_destroy(backend);
@@ -245,6 +276,9 @@ static qr_status fetch_state(qr_backend *backend, int64_t first, int64_t count, 
 {
     size_t dim = (size_t)backend->model->state_dim;
     qr_status status = qr_cuda_check_lost(backend);
+    if (status == QR_OK && backend->frames != NULL) {
+        status = qr_error(QR_INTERNAL, "states in frames were asked for as a whole");
+    }
     if (status != QR_OK || dim == 0 || count == 0) {
         return status;
     }
@@ -314,6 +348,9 @@ static qr_status cuda_write_state(qr_backend *backend, int64_t first, int64_t co
 {
     size_t dim = (size_t)backend->model->state_dim;
     backend->is_up_to_date = false;
+    if (backend->frames != NULL) {
+        return qr_error(QR_INTERNAL, "states in frames were written as a whole");
+    }
     if (dim == 0 || count == 0) {
         return QR_OK;
     }
@@ -358,7 +395,7 @@ static void cuda_counters(const qr_backend *backend, qr_counters *out)
 
 static bool cuda_runs_alone(const qr_backend *backend)
 {
-    return backend->n_parts == 1 || backend->nccl != NULL;
+    return backend->frames == NULL && (backend->n_parts == 1 || backend->nccl != NULL);
 }
 
 #if defined(QUORATE_NCCL)
@@ -395,4 +432,5 @@ const qr_backend_ops qr_backend_ops_cuda = {.name = "cuda",
                                             .bytes_per_step = cuda_bytes_per_step,
                                             .is_fast = cuda_is_fast,
                                             .counters = cuda_counters,
-                                            .describe = cuda_describe};
+                                            .describe = cuda_describe,
+                                            .frames = &qr_cuda_frame_ops};

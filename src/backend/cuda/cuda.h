@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 typedef struct qr_nccl qr_nccl;
+typedef struct qr_cuda_frames qr_cuda_frames;
 
 enum { QR_CUDA_STAGING = 1 << 24, QR_CUDA_TIMED_COLOURS = 16 };
 
@@ -101,6 +102,7 @@ struct qr_backend {
     uint64_t *row_leaders;
     qr_nccl *nccl; /* parts that were joined; NULL otherwise */
     int n_parts;
+    qr_cuda_frames *frames; /* states in frames; NULL: all in part.state */
     char description[192];
 };
 
@@ -118,6 +120,9 @@ qr_status qr_cuda_upload(qr_backend *backend, const void *from, int64_t count, i
  * lost from then on, and nothing waits for it again. QR_TRANSIENT when another part failed and this wait would be in
  * vain. */
 qr_status qr_cuda_wait(qr_backend *backend);
+
+/* The same for whatever was enqueued before an event was recorded. */
+qr_status qr_cuda_wait_event(qr_backend *backend, cudaEvent_t event);
 
 /* QR_DEVICE once the device is lost: before work that a stuck stream would block. */
 qr_status qr_cuda_check_lost(const qr_backend *backend);
@@ -143,7 +148,14 @@ qr_status qr_cuda_take_phases(qr_backend *backend, int64_t taken);
 /* Measures the copy bandwidth, in a few milliseconds, where memory for it is free. */
 qr_status qr_cuda_measure_copy(qr_backend *backend);
 
-/* part.c: fills backend->part; allocates votes, states, lists and weights; first votes and states. */
+/* Makes the device that ranks of this place drive the current one. QR_ENVIRONMENT where there is none. */
+qr_status qr_cuda_use_device(int place, int *device);
+
+/* Device memory that votes, network, weights and so many bytes of states will take; the rest is small. */
+int64_t qr_cuda_planned_bytes(const qr_backend_setup *setup, int64_t state_bytes);
+
+/* part.c: fills backend->part; allocates votes, states (unless they are in frames), lists and weights; first votes and
+ * states. */
 qr_status qr_cuda_make_part(qr_backend *backend, const uint8_t *file_votes);
 int64_t qr_cuda_bytes_estimate(const qr_model *model, const qr_network_spec *spec, int64_t n_own, int64_t view);
 

@@ -20,8 +20,11 @@ qr_status qr_cuda_check(cudaError_t error, const char *what)
 /* What would make a part smaller, as far as this deck has it. */
 static const char *smaller_by(const qr_backend *backend)
 {
+    if (backend->frames != NULL) {
+        return "memory.tiers.gpu.capacity";
+    }
     if (backend->model->state_dim > 0) {
-        return "model.state_dim, agents.count or network.size";
+        return "memory.tiers.gpu.capacity, model.state_dim, agents.count or network.size";
     }
     return backend->network->rows.row != NULL ? "agents.count or the network's degree" : "agents.count or network.size";
 }
@@ -124,13 +127,19 @@ qr_status qr_cuda_wait(qr_backend *backend)
     if (status == QR_OK) {
         status = qr_cuda_check(cudaEventRecord(backend->done, backend->stream), "recording an event");
     }
+    return status == QR_OK ? qr_cuda_wait_event(backend, backend->done) : status;
+}
+
+qr_status qr_cuda_wait_event(qr_backend *backend, cudaEvent_t event)
+{
+    qr_status status = qr_cuda_check_lost(backend);
     double since = qr_now_s();
     for (int64_t looks = 0; status == QR_OK; looks++) {
         status = looks % LOOKS_AT_A_TIME == 0 ? look_around(backend) : QR_OK;
         if (status != QR_OK) {
             return status;
         }
-        cudaError_t state = cudaEventQuery(backend->done);
+        cudaError_t state = cudaEventQuery(event);
         if (state != cudaErrorNotReady) {
             return qr_cuda_check(state, "waiting for the device");
         }

@@ -147,11 +147,11 @@ static qr_status upload_neural(qr_backend *backend)
     if (status == QR_OK) {
         status = qr_cuda_allocate(backend, h, sizeof(float), "neural layer", (void **)&part->base);
     }
-    if (status == QR_OK) {
+    if (status == QR_OK && backend->frames == NULL) {
         status =
             qr_cuda_allocate(backend, part->count, d * (int64_t)sizeof(float), "agent states", (void **)&part->state);
     }
-    if (status == QR_OK) {
+    if (status == QR_OK && backend->frames == NULL) {
         qr_launch_initial_state(part, backend->model->state_scale, backend->stream);
         status = qr_cuda_check(cudaGetLastError(), "making the first states");
     }

@@ -153,6 +153,23 @@ def test_too_many_open_files_are_no_loss():
     assert code == 0 and "restart: checkpoint 2, step 6" in text, text
 
 
+def test_too_many_open_files_for_a_second_copy():
+    """The same when a page of the first copy is damaged, and the second one cannot be opened."""
+    two = ["--set", "checkpoint.tiers.ssd.directory=second"]
+    cut_at(3, 6, options=two)
+    assert generations("fast") == generations("second") == [1, 2]
+    damaged = Path("fast/generation-00000002.s000.h5")
+    content = bytearray(damaged.read_bytes())
+    middle = len(content) // 2
+    content[middle:middle + 64] = bytes(64)
+    damaged.write_bytes(content)
+    go_on = [*two, "--restart", "auto", "--set", "run.steps=9"]
+    code, text = run(*go_on, fault="checkpoint.open=second:EMFILE@1")
+    assert code == 3 and "Too many open files" in text and "is not lost, but cannot be read now" in text, (code, text)
+    code, text = run(*go_on)
+    assert code == 0 and "restart: checkpoint 2, step 6" in text, text
+
+
 def test_as_many_open_files_as_the_system_allows():
     """A restart opens all shares side by side: the soft limit, often 1024, is not the last word."""
     cut_at(3)

@@ -8,7 +8,9 @@
  *
  * Steps are full sweeps in alternating direction, so that what fits stays where it is: with room for c of n pages, n -
  * c pages go each way in a sweep. Nothing is allocated once the pager is made. Not thread-safe: one caller, the one
- * that drives backend and queue. */
+ * that drives backend and queue.
+ *
+ * Between two calls the pager keeps at most half of the queue's slots. */
 #ifndef QR_PAGE_PAGER_H
 #define QR_PAGE_PAGER_H
 
@@ -30,7 +32,8 @@ const char *qr_memory_tier_name(qr_memory_tier tier);
 typedef struct qr_memory_tier_config {
     bool used;
     int64_t pages; /* most that it may hold. Of the backend's first tier: its frames */
-    double age_s;  /* a page that nobody asked for in so long may sink a tier, once that is above its low watermark */
+    double age_s;  /* a page that nobody asked for in so long, nor in the last two sweeps, may sink a tier when that is
+                      above its low watermark */
 } qr_memory_tier_config;
 
 typedef struct qr_pager_config {
@@ -42,7 +45,8 @@ typedef struct qr_pager_config {
     int64_t page_agents;
     int64_t agent_bytes;
     qr_memory_tier_config tiers[QR_N_MEMORY_TIERS];
-    double high, low; /* watermarks: shares of a tier's pages. Above `high` pages sink until it is at `low` */
+    double high, low; /* watermarks: shares of the pages of a tier. Above `high` pages sink until it is at `low`. Not of
+                         the first tier, which is always full */
     bool sequential;  /* prefetch of what follows in the sweep */
     bool correlated;  /* prefetch of what followed when a page was last asked for */
     int64_t ahead;    /* most pages that are fetched before they are asked for */
@@ -67,6 +71,9 @@ typedef struct qr_pager_counters {
 } qr_pager_counters;
 
 typedef struct qr_pager qr_pager;
+
+/* Pages that are under way need memory too: on a device, so many pages beside those that the tier cpu may hold. */
+int64_t qr_pager_spare_pages(const qr_pager_config *config);
 
 /* Makes tables, lists and memory of the tier cpu below a gpu. No page holds anything yet: qr_pager_make_first, or
  * qr_pager_write of all agents, comes before the first step. QR_USAGE when all tiers together hold fewer pages than
@@ -103,7 +110,7 @@ typedef struct qr_page_plan {
     bool fits;
     int64_t n_pages;
     int64_t resident[QR_N_MEMORY_TIERS];
-    int64_t crossing[QR_N_MEMORY_TIERS]; /* up from this tier, and as many down to it, per sweep */
+    int64_t crossing[QR_N_MEMORY_TIERS]; /* come up from this tier per sweep, and as many go down to stay in it */
 } qr_page_plan;
 qr_page_plan qr_page_plan_make(int64_t n_pages, const qr_memory_tier_config tiers[QR_N_MEMORY_TIERS], bool on_device);
 

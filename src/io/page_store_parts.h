@@ -92,9 +92,6 @@ typedef struct qr_page_bench {
     unsigned char *stored; /* an extent */
     unsigned char *raw;    /* NULL: none */
     size_t stored_room;
-    struct qr_store_job *job; /* (lock) at the disk; NULL: none */
-    uint64_t acts, looked;    /* counts what it did there; what the server saw last */
-    qr_awake act;             /* server's thread: time this one has taken */
     struct qr_page_bench *next;
 } qr_page_bench;
 
@@ -162,9 +159,9 @@ typedef struct qr_store_pool {
     qr_pool *pool;
     int n_benches;
     qr_page_bench *benches;
-    int64_t in_flight;         /* jobs that its threads have, or will */
-    uint64_t progress, looked; /* counts steps of its jobs; what the server saw last */
-    qr_awake still;            /* server's thread: since the last progress */
+    uint64_t progress; /* counts steps of its jobs */
+    uint64_t acts;     /* numbers what they do at the disk */
+    bool stuck;        /* jobs waited for its threads for too long, and there was no progress since */
 } qr_store_pool;
 
 struct qr_store_job {
@@ -176,6 +173,9 @@ struct qr_store_job {
     qr_job job;
     int tier;            /* where a put or a sink is tried */
     int waits_for;       /* tier */
+    uint64_t act;        /* numbers what it does at a disk; 0: it waits for a thread */
+    uint64_t mark;       /* act, or the pool's progress, when the server looked last */
+    qr_awake still;      /* server's thread: since that changed */
     qr_extent *source;   /* of gets and sinks, with a use */
     qr_store_pool *pool; /* whose thread has it, or will; NULL: none */
     bool in_hand;        /* a thread works with its slot: not to be given up now */

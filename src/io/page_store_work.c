@@ -52,16 +52,26 @@ void qr_store_finish(qr_store_job *job, qr_status status, int64_t value)
     }
 }
 
+static void note_progress(qr_store_pool *pool)
+{
+    pool->progress++;
+    pool->stuck = false;
+}
+
+static void leave_thread(qr_store_job *job)
+{
+    note_progress(job->pool);
+    job->pool = NULL;
+    job->in_hand = false;
+}
+
 /* A pool's thread is done with it; it may have been answered in between. */
 static void leave_pool(qr_store_job *job, qr_status status, int64_t value)
 {
     qr_page_store *store = job->store;
     qr_extent_release(store, job->source);
     job->source = NULL;
-    job->pool->in_flight--;
-    job->pool->progress++;
-    job->pool = NULL;
-    job->in_hand = false;
+    leave_thread(job);
     if (!job->done) {
         qr_store_finish(job, status, value);
         qr_store_begin(store, job->producer, job->job.arguments[0]);
@@ -75,15 +85,20 @@ static void enter_pool(qr_store_job *job, int tier, bool writes, void (*run)(qr_
     qr_store_tier *where = &job->store->tiers[tier];
     qr_store_pool *pool = writes ? &where->writers : &where->readers;
     job->waits_for = tier;
+    job->act = 0;
     job->pool = pool;
     job->task.run = run;
-    pool->in_flight++;
     qr_pool_submit(pool->pool, &job->task);
 }
 
 static bool unwanted(const qr_store_job *job)
 {
     return job->given_up || job->store->ending;
+}
+
+static qr_status stuck(const qr_page_file *file)
+{
+    return qr_error(QR_TRANSIENT, "%s: does not answer", file->path);
 }
 
 static qr_status ending(void)
@@ -94,20 +109,18 @@ static qr_status ending(void)
 /* --- at a disk --- */
 
 /* (lock) Between these two the lock is not held, and the job may be given up. */
-static void leave_for_disk(qr_store_job *job, qr_page_bench *bench, int tier)
+static void leave_for_disk(qr_store_job *job, int tier)
 {
     job->waits_for = tier;
-    bench->job = job;
-    bench->acts++;
+    job->act = ++job->pool->acts;
     job->in_hand = false;
     (void)pthread_mutex_unlock(&job->store->lock);
 }
 
-static void return_from_disk(qr_store_job *job, qr_page_bench *bench)
+static void return_from_disk(qr_store_job *job)
 {
     (void)pthread_mutex_lock(&job->store->lock);
-    bench->job = NULL;
-    job->pool->progress++;
+    note_progress(job->pool);
     job->in_hand = !job->given_up;
 }
 
@@ -191,9 +204,9 @@ static void run_get(qr_pool_task *task, int worker)
         return;
     }
     qr_extent *extent = job->source;
-    leave_for_disk(job, bench, extent->tier);
+    leave_for_disk(job, extent->tier);
     qr_status status = qr_store_read_extent(store, extent, job->producer, page, bench);
-    return_from_disk(job, bench);
+    return_from_disk(job);
     bool wanted = !job->given_up;
     (void)pthread_mutex_unlock(&store->lock);
     if (wanted && status == QR_OK) {
@@ -208,12 +221,14 @@ static void run_get(qr_pool_task *task, int worker)
 
 /* --- put and sink --- */
 
-static int next_tier(const qr_page_store *store, int tier)
+/* This one or the next one below that is used and not stuck; QR_N_TIERS: none. */
+static int usable_tier(const qr_page_store *store, int64_t tier)
 {
-    do {
-        tier++;
-    } while (tier < QR_N_TIERS && !store->tiers[tier].used);
-    return tier;
+    int t = (int)tier;
+    while (t < QR_N_TIERS && (!store->tiers[t].used || store->tiers[t].writers.stuck)) {
+        t++;
+    }
+    return t;
 }
 
 /* (lock) Room on the job's tier: a new place, or, where there is none, that of the page's older version, which nobody
@@ -236,11 +251,15 @@ static qr_extent *find_place(qr_store_job *job, int64_t blocks)
     return extent;
 }
 
+/* Why no tier takes it. */
 static qr_status full(const qr_page_store *store, const qr_store_job *job)
 {
     char tiers[128] = "";
     size_t used = 0;
     for (int t = (int)job->job.arguments[job->job.kind == QR_JOB_PAGE_PUT ? 1 : 3]; t < QR_N_TIERS; t++) {
+        if (store->tiers[t].writers.stuck) {
+            return stuck(&store->tiers[t].file);
+        }
         if (store->tiers[t].used && used < sizeof tiers) {
             used += (size_t)snprintf(tiers + used, sizeof tiers - used, "%s%s (%.1f MiB)", used > 0 ? ", " : "",
                                      qr_tier_name(t), (double)store->tiers[t].extents.end * QR_STORE_BLOCK / (1 << 20));
@@ -258,7 +277,7 @@ static void spill(qr_store_job *job, qr_status status)
 {
     qr_page_store *store = job->store;
     qr_store_tier *tier = &store->tiers[job->tier];
-    int next = next_tier(store, job->tier);
+    int next = usable_tier(store, job->tier + 1);
     qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
     bool sinks = job->job.kind == QR_JOB_PAGE_SINK;
     if (job->given_up || store->ending || next == QR_N_TIERS) {
@@ -267,9 +286,7 @@ static void spill(qr_store_job *job, qr_status status)
         return;
     }
     tier->totals.spilt++;
-    job->pool->in_flight--;
-    job->pool->progress++;
-    job->in_hand = false;
+    leave_thread(job);
     job->tier = next;
     enter_pool(job, next, true, run_write);
 }
@@ -309,10 +326,10 @@ static qr_status pack_page(qr_store_job *job, qr_page_bench *bench, qr_extent_he
         (void)pthread_mutex_unlock(&store->lock);
     } else {
         bytes = (int64_t)job->source->raw_bytes;
-        leave_for_disk(job, bench, job->source->tier);
+        leave_for_disk(job, job->source->tier);
         status = qr_store_read_raw(store, job->source, job->producer, asked->arguments[0], bench, bench->raw);
         memcpy(&head->agents, bench->stored + offsetof(qr_extent_head, agents), sizeof head->agents);
-        return_from_disk(job, bench);
+        return_from_disk(job);
         (void)pthread_mutex_unlock(&store->lock);
     }
     double start = qr_now_s();
@@ -329,11 +346,11 @@ static int write_page(qr_store_job *job, qr_page_bench *bench, qr_extent_head *h
     qr_store_tier *tier = &job->store->tiers[job->tier];
     int64_t retries = 0;
     double start = qr_now_s();
-    leave_for_disk(job, bench, job->tier);
+    leave_for_disk(job, job->tier);
     qr_page_seal(bench, head, &tier->file, extent);
     int error = qr_page_file_write(&tier->file, bench->stored, qr_store_blocks((int64_t)head->stored_bytes),
                                    extent->first, &retries);
-    return_from_disk(job, bench);
+    return_from_disk(job);
     tier->totals.write_s += qr_now_s() - start;
     tier->totals.retries += retries;
     return error;
@@ -417,6 +434,10 @@ static void begin_get(qr_store_job *job, const qr_page_entry *entry)
         qr_store_finish(job, missing(job, entry), 0);
         return;
     }
+    if (job->store->tiers[now->tier].readers.stuck) {
+        qr_store_finish(job, stuck(&job->store->tiers[now->tier].file), now->tier);
+        return;
+    }
     job->source = now;
     now->uses++;
     enter_pool(job, now->tier, false, run_get);
@@ -425,10 +446,7 @@ static void begin_get(qr_store_job *job, const qr_page_entry *entry)
 static void begin_put(qr_store_job *job)
 {
     qr_page_store *store = job->store;
-    job->tier = (int)job->job.arguments[1];
-    if (!store->tiers[job->tier].used) {
-        job->tier = next_tier(store, job->tier);
-    }
+    job->tier = usable_tier(store, job->job.arguments[1]);
     if (job->tier == QR_N_TIERS) {
         qr_store_finish(job, full(store, job), 0);
         return;
@@ -444,10 +462,7 @@ static void begin_sink(qr_store_job *job, const qr_page_entry *entry)
         qr_store_finish(job, missing(job, entry), 0);
         return;
     }
-    job->tier = (int)job->job.arguments[3];
-    if (!store->tiers[job->tier].used) {
-        job->tier = next_tier(store, job->tier);
-    }
+    job->tier = usable_tier(store, job->job.arguments[3]);
     if (now->tier >= job->tier) {
         qr_store_finish(job, QR_OK, now->tier); /* it is as far down already */
         return;
@@ -499,40 +514,19 @@ static void give_up(qr_store_job *job, double seconds)
     qr_store_begin(store, job->producer, job->job.arguments[0]);
 }
 
-/* Threads that are at a disk for too long. */
-static void give_up_acts(qr_page_store *store, qr_store_pool *pool)
+/* Whether it has been at a disk, or waited for a thread of a pool in which nothing moved, for too long. */
+static bool hangs(qr_store_job *job, double timeout_s)
 {
-    for (int i = 0; i < pool->n_benches; i++) {
-        qr_page_bench *bench = &pool->benches[i];
-        if (bench->job == NULL || bench->job->given_up) {
-            continue;
-        }
-        if (bench->acts != bench->looked) {
-            bench->looked = bench->acts;
-            bench->act = (qr_awake){0};
-        }
-        if (qr_awake_look(&bench->act) >= store->config.timeout_s) {
-            give_up(bench->job, bench->act.seconds);
-        }
+    enum { AT_DISK = 1 };
+    if (job->pool == NULL || job->done || job->in_hand) {
+        return false;
     }
-}
-
-/* And what waits for such threads. */
-static void give_up_waiting(qr_page_store *store, qr_store_pool *pool)
-{
-    if (pool->in_flight == 0 || pool->progress != pool->looked) {
-        pool->looked = pool->progress;
-        pool->still = (qr_awake){0};
+    uint64_t mark = job->act != 0 ? job->act << 1 | AT_DISK : job->pool->progress << 1;
+    if (mark != job->mark) {
+        job->mark = mark;
+        job->still = (qr_awake){0};
     }
-    if (pool->in_flight == 0 || qr_awake_look(&pool->still) < store->config.timeout_s) {
-        return;
-    }
-    for (size_t i = 0; i < store->n_jobs; i++) {
-        qr_store_job *job = &store->jobs[i];
-        if (job->pool == pool && !job->done && !job->in_hand) {
-            give_up(job, pool->still.seconds);
-        }
-    }
+    return qr_awake_look(&job->still) >= timeout_s;
 }
 
 bool qr_store_look_is_due(const qr_page_store *store)
@@ -543,13 +537,11 @@ bool qr_store_look_is_due(const qr_page_store *store)
 void qr_store_give_up_hanging(qr_page_store *store)
 {
     store->looked = qr_now_s();
-    for (int t = 0; t < QR_N_TIERS; t++) {
-        qr_store_tier *tier = &store->tiers[t];
-        if (tier->used) {
-            give_up_acts(store, &tier->readers);
-            give_up_acts(store, &tier->writers);
-            give_up_waiting(store, &tier->readers);
-            give_up_waiting(store, &tier->writers);
+    for (size_t i = 0; i < store->n_jobs; i++) {
+        qr_store_job *job = &store->jobs[i];
+        if (hangs(job, store->config.timeout_s)) {
+            job->pool->stuck = job->pool->stuck || job->act == 0;
+            give_up(job, job->still.seconds);
         }
     }
 }

@@ -224,7 +224,7 @@ static qr_status shift_berths(qr_pager *pager)
     const qr_memory_tier_config *cpu = &pager->config.tiers[QR_MEMORY_CPU];
     int64_t room = cpu->used ? cpu->pages : 0;
     qr_status status = QR_OK;
-    while (status == QR_OK && qr_page_count(&pager->table, QR_MEMORY_CPU) > room && pager->n_free_frames > 0) {
+    while (status == QR_OK && qr_page_tier_count(&pager->table, QR_MEMORY_CPU) > room && pager->n_free_frames > 0) {
         int64_t page = qr_page_victim(&pager->table, QR_MEMORY_CPU, true);
         int64_t berth = pager->table.entries[page].place;
         status = qr_pager_settle_berth(pager, berth);

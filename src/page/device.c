@@ -155,7 +155,7 @@ qr_status qr_pager_relieve_berths(qr_pager *pager, double now_s)
         return QR_OK;
     }
     for (;;) {
-        int64_t surplus = qr_policy_surplus(qr_page_count(&pager->table, QR_MEMORY_CPU), room, pager->config.high,
+        int64_t surplus = qr_policy_surplus(qr_page_tier_count(&pager->table, QR_MEMORY_CPU), room, pager->config.high,
                                             pager->config.low, &pager->sinking[QR_MEMORY_CPU]);
         int64_t page = surplus > 0 ? qr_page_victim(&pager->table, QR_MEMORY_CPU, false)
                                    : qr_policy_aged(&pager->table, QR_MEMORY_CPU, cpu, pager->config.low,

@@ -255,8 +255,8 @@ qr_status qr_pager_sink_some(qr_pager *pager, double now_s)
         if (below < 0 || pager->stuck[tier]) {
             continue;
         }
-        int64_t surplus = qr_policy_surplus(qr_page_count(&pager->table, tier), tiers[tier].pages, pager->config.high,
-                                            pager->config.low, &pager->sinking[tier]);
+        int64_t surplus = qr_policy_surplus(qr_page_tier_count(&pager->table, tier), tiers[tier].pages,
+                                            pager->config.high, pager->config.low, &pager->sinking[tier]);
         int64_t page = surplus > 0 ? qr_page_victim(&pager->table, tier, false)
                                    : qr_policy_aged(&pager->table, tier, &tiers[tier], pager->config.low,
                                                     pager->swept_s[1], now_s);

@@ -253,7 +253,7 @@ void qr_pager_counters_read(const qr_pager *pager, qr_pager_counters *out)
                                .late = pager->late,
                                .waited_s = pager->waited_s};
     for (int tier = 0; tier < QR_N_MEMORY_TIERS; tier++) {
-        out->pages_in[tier] = qr_page_count(&pager->table, tier);
+        out->pages_in[tier] = qr_page_tier_count(&pager->table, tier);
         out->down[tier] = qr_link_read(&pager->down[tier]);
         out->up[tier] = qr_link_read(&pager->up[tier]);
     }

@@ -37,7 +37,7 @@ int64_t qr_policy_surplus(int64_t count, int64_t room, double high, double low, 
 int64_t qr_policy_aged(const qr_page_table *table, int tier, const qr_memory_tier_config *config, double low,
                        double since_s, double now_s)
 {
-    if (qr_page_count(table, tier) <= (int64_t)ceil(low * (double)config->pages)) {
+    if (qr_page_tier_count(table, tier) <= (int64_t)ceil(low * (double)config->pages)) {
         return -1;
     }
     int64_t page = qr_page_victim(table, tier, false);
@@ -51,7 +51,7 @@ int64_t qr_policy_aged(const qr_page_table *table, int tier, const qr_memory_tie
 int qr_policy_room(const qr_page_table *table, const qr_memory_tier_config tiers[QR_N_MEMORY_TIERS], int first)
 {
     for (int tier = first; tier < QR_N_MEMORY_TIERS; tier++) {
-        if (tiers[tier].used && qr_page_count(table, tier) + table->promised[tier] < tiers[tier].pages) {
+        if (tiers[tier].used && qr_page_tier_count(table, tier) + table->promised[tier] < tiers[tier].pages) {
             return tier;
         }
     }

@@ -34,7 +34,7 @@ void qr_page_table_clear(qr_page_table *table)
     table->entries = NULL;
 }
 
-int64_t qr_page_count(const qr_page_table *table, int tier)
+int64_t qr_page_tier_count(const qr_page_table *table, int tier)
 {
     return table->done[tier].count + table->due[tier].count;
 }

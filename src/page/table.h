@@ -53,7 +53,7 @@ qr_status qr_page_table_create(int64_t n_pages, qr_page_table *out);
 void qr_page_table_clear(qr_page_table *table);
 
 /* Pages in a tier, those on their way to it included. */
-int64_t qr_page_count(const qr_page_table *table, int tier);
+int64_t qr_page_tier_count(const qr_page_table *table, int tier);
 
 /* Puts a page into a tier (QR_PAGE_NOWHERE: none), as its newest. */
 void qr_page_move(qr_page_table *table, int64_t page, int tier);

@@ -4,6 +4,7 @@ Every model on at least three networks, each on every number of compute ranks; I
 that every pair of settings occurs. Output switched off, or with other snapshot intervals, changes nothing either.
 """
 
+import functools
 import itertools
 import os
 import subprocess
@@ -13,6 +14,9 @@ import time
 
 import h5py
 import numpy as np
+
+sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "support"))
+from side_by_side import side_by_side
 
 QUORATE = os.environ["QUORATE"]
 
@@ -100,34 +104,44 @@ def check(what, expected, got, compare_rows=True):
                 sys.exit(f"FAILED: {what}: series/{name} differs")
 
 
+def compare(settings, layouts, name, scratch):
+    """A run on one rank, and one for each layout (compute ranks, I/O ranks a node, nodes), which must equal it."""
+    fresh = functools.partial(tempfile.mkdtemp, dir=scratch)
+    expected = run(settings, 1, 0, 1, fresh())
+    for ranks, io_ranks, nodes in layouts:
+        what = f"{name}, {ranks} compute ranks, {io_ranks} I/O ranks a node, {nodes} nodes"
+        check(what, expected, run(settings, ranks, io_ranks, nodes, fresh()))
+    return len(layouts)
+
+
+def compare_outputs(settings, scratch):
+    fresh = functools.partial(tempfile.mkdtemp, dir=scratch)
+    expected = run(settings, 1, 0, 1, fresh())
+    outputs = (("0 steps", "1 steps"), ("1 steps", "0 steps"), ("7 steps", "0 steps"))
+    for snapshots, series in outputs:
+        output = {"output.snapshot_every": snapshots, "output.series_every": series}
+        check(f"output {output}", expected, run(settings | output, 2, 1, 1, fresh()), series == "1 steps")
+    return len(outputs)
+
+
 def main():
-    checks = 0
     spread = itertools.cycle([(0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2), (1, 2)])
     with tempfile.TemporaryDirectory() as scratch:
-        count = itertools.count()
-        fresh = lambda: os.path.join(scratch, str(next(count)))
+        tasks = []
         for model, (parameters, networks) in MODELS.items():
             for network in networks:
                 settings = COMMON | {"model.rule": model} | parameters | NETWORKS[network]
                 if network == "edge_list":
                     settings["network.file"] = os.path.join(os.environ["SOURCE_DIR"], "inputs", "karate.txt")
-                expected = run(settings, 1, 0, 1, fresh())
-                for ranks in RANKS:
-                    io_ranks, nodes = next(spread)
-                    nodes = 1 if ranks == 1 else nodes
-                    what = f"{model} on {network}, {ranks} compute ranks, {io_ranks} I/O ranks a node, {nodes} nodes"
-                    check(what, expected, run(settings, ranks, io_ranks, nodes, fresh()))
-                    checks += 1
+                layouts = [(ranks, io_ranks, 1 if ranks == 1 else nodes) for ranks, (io_ranks, nodes) in zip(RANKS, spread)]
+                tasks.append(functools.partial(compare, settings, layouts, f"{model} on {network}", scratch))
         settings = COMMON | {"model.rule": "voter", "agents.options": "2"} | LATTICE
-        expected = run(settings, 1, 0, 1, fresh())
-        for ranks, io_ranks, nodes in itertools.product(RANKS, (0, 1, 2), (1, 2)):
-            if nodes <= ranks:
-                check(f"voter, {ranks}, {io_ranks}, {nodes}", expected, run(settings, ranks, io_ranks, nodes, fresh()))
-                checks += 1
-        for snapshots, series in (("0 steps", "1 steps"), ("1 steps", "0 steps"), ("7 steps", "0 steps")):
-            output = {"output.snapshot_every": snapshots, "output.series_every": series}
-            check(f"output {output}", expected, run(settings | output, 2, 1, 1, fresh()), series == "1 steps")
-            checks += 1
+        layouts = [(p, io, nodes) for p, io, nodes in itertools.product(RANKS, (0, 1, 2), (1, 2)) if nodes <= p]
+        for ranks in RANKS:
+            some = [layout for layout in layouts if layout[0] == ranks]
+            tasks.append(functools.partial(compare, settings, some, f"voter on {ranks}", scratch))
+        tasks.append(functools.partial(compare_outputs, settings, scratch))
+        checks = sum(side_by_side(tasks))
     print(f"{checks} runs equal their one-rank reference")
 
 

@@ -37,11 +37,12 @@ static qr_status start_tier(qr_page_store *store, const qr_page_store_config *co
     }
     tier->used = true;
     tier->codec = wanted->codec;
-    int64_t limit = wanted->capacity / QR_STORE_BLOCK;
-    limit = wanted->capacity > 0 && limit < 1 ? 1 : limit;
+    /* The file's head comes on top of what was asked for. */
+    int64_t limit = wanted->capacity > 0 ? wanted->capacity / QR_STORE_BLOCK + 1 : 0;
+    tier->most_blocks = qr_store_blocks(config->most_raw);
     qr_status status = qr_page_file_create(config, number, &tier->file);
     if (status == QR_OK) {
-        status = qr_extents_create(&tier->extents, 1, limit, qr_store_blocks(config->most_raw));
+        status = qr_extents_create(&tier->extents, 1, limit, tier->most_blocks);
     }
     status = status != QR_OK ? status : start_pool(&store->config, false, 0, &tier->readers);
     int nice = number == QR_TIER_NVME ? 0 : QR_STORE_WRITERS_NICE;

@@ -34,7 +34,7 @@
 
 typedef struct qr_page_tier_config {
     const char *directory; /* NULL or "": not used */
-    int64_t capacity;      /* bytes; 0: all there is */
+    int64_t capacity;      /* bytes in which pages may lie: whole blocks each, and one more; 0: all there is */
     qr_codec codec;
 } qr_page_tier_config;
 

@@ -192,6 +192,7 @@ typedef struct qr_store_tier {
     qr_codec codec;
     qr_page_file file;
     qr_extents extents;
+    int64_t most_blocks; /* of a page */
     qr_store_pool readers, writers;
     double refuses_until; /* it was full, or could not be written: its file does not grow until then */
     bool warned;

@@ -231,6 +231,16 @@ static int usable_tier(const qr_page_store *store, int64_t tier)
     return t;
 }
 
+/* Places come in some sizes only, so that one that was given up will do for another page: of a page that does not
+ * shrink, which takes the most, and of this by so many parts. */
+static int64_t round_up(int64_t blocks, int64_t most)
+{
+    enum { PARTS = 32 };
+    int64_t part = most < PARTS ? 1 : most / PARTS;
+    int64_t rounded = (blocks + part - 1) / part * part;
+    return rounded < most ? rounded : most;
+}
+
 /* (lock) Room on the job's tier: a new place, or, where there is none, that of the page's older version, which nobody
  * else needs. NULL: full. */
 static qr_extent *find_place(qr_store_job *job, int64_t blocks)
@@ -238,6 +248,7 @@ static qr_extent *find_place(qr_store_job *job, int64_t blocks)
     qr_page_store *store = job->store;
     qr_store_tier *tier = &store->tiers[job->tier];
     bool grows = qr_now_s() >= tier->refuses_until;
+    blocks = round_up(blocks, tier->most_blocks);
     qr_extent *extent = qr_extents_take(&tier->extents, blocks, grows);
     qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
     if (extent == NULL && job->job.kind == QR_JOB_PAGE_PUT && entry->now != NULL && entry->now->tier == job->tier &&

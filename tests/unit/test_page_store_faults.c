@@ -182,7 +182,7 @@ static void test_stale_versions(void **state)
     unsigned char before[8 * BLOCK];
     char path[256];
     shelf *s = shelf_create(PAGE);
-    s->config.tiers[QR_TIER_NVME].capacity = 6 * BLOCK; /* one page that does not shrink, and its place */
+    s->config.tiers[QR_TIER_NVME].capacity = 5 * BLOCK; /* one page that does not shrink */
     shelf_start(s);
     assert_int_equal(shelf_put(s, 0, 2, QR_TIER_NVME, 1, PAGE), QR_OK);
     int file = open_file(s, QR_TIER_NVME, path);

@@ -37,8 +37,9 @@ typedef struct shelf {
     qr_page_store *store;
     qr_io_server *server;
     qr_io_thread *thread;
-    int64_t value;     /* of the last answer */
-    char message[512]; /* of the last answer that failed */
+    /* Of the last answer to queue 0: */
+    int64_t value;
+    char message[512];
 } shelf;
 
 /* On the heap: a server that a failed test leaves behind does not write over another test's. */
@@ -163,8 +164,12 @@ static inline void shelf_ask(shelf *s, int queue, qr_job job)
 static inline qr_status shelf_answer(shelf *s, int queue, int32_t slot)
 {
     qr_status status = QR_INTERNAL;
-    assert_int_equal(qr_queue_wait_answer(&s->ends[queue], slot, SHELF_WAIT_S, &status, &s->value), QR_OK);
-    snprintf(s->message, sizeof s->message, "%s", qr_queue_answer_message(&s->ends[queue], slot));
+    int64_t value = 0;
+    assert_int_equal(qr_queue_wait_answer(&s->ends[queue], slot, SHELF_WAIT_S, &status, &value), QR_OK);
+    if (queue == 0) {
+        s->value = value;
+        snprintf(s->message, sizeof s->message, "%s", qr_queue_answer_message(&s->ends[queue], slot));
+    }
     return status;
 }
 

@@ -81,7 +81,9 @@ struct qr_pager {
     double swept_s[2]; /* when this sweep began, and the one before */
     int64_t *order;    /* pages that will be updated */
     int64_t n_order, cursor;
+    int64_t front; /* all before it are in frames, as far as nothing drove them out */
     int64_t batch;
+    int64_t n_pinned;
     int64_t *batch_pages, *batch_frames;
 };
 

@@ -10,7 +10,7 @@ static qr_status plan_sweep(qr_pager *pager, int64_t step)
     qr_status status = QR_OK;
     qr_sweep_turn(&pager->sweep, &pager->table, pager->top);
     qr_prefetch_begin(&pager->prefetch, pager->sweep.up);
-    pager->n_order = pager->cursor = 0;
+    pager->n_order = pager->cursor = pager->front = 0;
     for (int64_t i = 0; i < n_pages && status == QR_OK; i++) {
         int64_t page = pager->sweep.up ? i : n_pages - 1 - i;
         if (pager->frames->is_active(backend, step, page)) {
@@ -51,8 +51,8 @@ static qr_status age_frames(qr_pager *pager)
     return status;
 }
 
-/* Pages that are fetched before they are asked for, in the order in which they will be. Each that stands before a frame
- * leaves one to all that will be asked for before it, and are on their way: with few frames they would drive out each
+/* Pages that are fetched before they are asked for, in the order in which they will be. Each that is given a frame
+ * leaves one to all that will be asked for before it and are on their way: with few frames they would drive out each
  * other. */
 typedef struct outlook {
     int64_t frames;  /* that could be had */
@@ -60,42 +60,117 @@ typedef struct outlook {
     bool over;       /* nothing can be done for any more */
 } outlook;
 
+static int64_t frames_to_be_had(const qr_pager *pager)
+{
+    return pager->n_free_frames + pager->table.done[pager->top].count;
+}
+
+static bool is_with_server(const qr_page_entry *entry)
+{
+    return entry->tier >= QR_MEMORY_NVME && (entry->flags & QR_PAGE_ARRIVED) == 0;
+}
+
+/* Of plain LRU: how many pages may be kept for later. */
+static int64_t most_kept(const qr_pager *pager)
+{
+    int64_t kept = pager->config.tiers[pager->top].pages - pager->batch;
+    kept = pager->config.ahead < kept ? pager->config.ahead : kept;
+    return kept > 0 ? kept : 0;
+}
+
 static qr_status fetch_ahead(qr_pager *pager, int64_t page, outlook *ahead)
 {
     qr_page_entry *entry = &pager->table.entries[page];
-    bool comes = entry->tier >= QR_MEMORY_NVME && (entry->flags & QR_PAGE_ARRIVED) == 0; /* from the server, first */
     bool moved = false;
     qr_status status = QR_OK;
     if (entry->tier == pager->top) {
         return QR_OK;
     }
-    if (comes ? (entry->flags & QR_PAGE_IN_FLIGHT) == 0 : ahead->frames > ahead->missing) {
+    if ((entry->flags & (QR_PAGE_PUTTING | QR_PAGE_SINKING)) != 0) { /* it will need a slot before others do */
+        ahead->over = true;
+        return QR_OK;
+    }
+    if (pager->config.plain_lru && pager->n_pinned >= most_kept(pager)) {
+        ahead->over = true;
+        return QR_OK;
+    }
+    if (is_with_server(entry) ? (entry->flags & QR_PAGE_IN_FLIGHT) == 0 : ahead->frames > ahead->missing) {
         status = qr_pager_bring(pager, page, false, &moved);
         ahead->over = !moved;
-        entry->flags |= moved ? QR_PAGE_AHEAD : 0;
+        if (moved && (entry->flags & QR_PAGE_MISSED) == 0) {
+            entry->flags |= QR_PAGE_AHEAD;
+        }
+    }
+    if (pager->config.plain_lru && entry->tier == pager->top) {
+        entry->flags |= QR_PAGE_PINNED; /* or it may be the oldest before it is asked for */
+        pager->n_pinned++;
     }
     ahead->frames -= entry->tier == pager->top ? 1 : 0;
     ahead->missing += entry->tier == pager->top ? 0 : 1;
     return status;
 }
 
-/* Begins to fetch what the sweep will ask for. */
-static qr_status look_ahead(qr_pager *pager)
+static void move_front(qr_pager *pager)
+{
+    pager->front = pager->front > pager->cursor ? pager->front : pager->cursor;
+    while (pager->front < pager->n_order && pager->table.entries[pager->order[pager->front]].tier == pager->top) {
+        pager->front++;
+    }
+}
+
+/* On a device: pages that are in memory take the frames of those that are done, a whole batch at a time, as calls cost
+ * more than small copies do. That begins with the sweep, whatever part of it is in frames yet: the link is busy while
+ * pages are updated. `needed`: nothing else can be done. */
+static qr_status fill_ahead(qr_pager *pager, bool needed)
+{
+    int64_t left = pager->n_order - pager->front;
+    int64_t wanted = left < pager->batch ? left : pager->batch;
+    outlook ahead = {.frames = frames_to_be_had(pager)};
+    qr_status status = QR_OK;
+    if (wanted == 0 || (!needed && (ahead.frames < wanted || pager->n_free_berths < wanted))) {
+        return QR_OK;
+    }
+    for (bool any = true; any && pager->n_free_berths < wanted && status == QR_OK;) {
+        any = pager->fills.count > 0;
+        status = any ? qr_pager_wait_copy(pager, &any) : QR_OK;
+    }
+    while (status == QR_OK && !ahead.over && pager->front < pager->n_order && ahead.frames > 0) {
+        int64_t page = pager->order[pager->front];
+        if (is_with_server(&pager->table.entries[page])) {
+            break;
+        }
+        status = fetch_ahead(pager, page, &ahead);
+        move_front(pager);
+    }
+    return status;
+}
+
+/* Begins to fetch what the sweep will ask for. needed: the next page is not in a frame. */
+static qr_status look_ahead(qr_pager *pager, bool needed)
 {
     const qr_page_entry *entries = pager->table.entries;
-    int64_t first = pager->order[pager->cursor];
-    outlook ahead = {.frames = pager->n_free_frames + pager->table.done[pager->top].count,
-                     .missing = entries[first].tier == pager->top ? 0 : 1};
+    outlook ahead = {.frames = frames_to_be_had(pager)};
     qr_status status = QR_OK;
+    if (pager->config.ahead <= 0) {
+        return QR_OK;
+    }
     if (pager->prefetch.sequential) {
-        int64_t end = pager->cursor + pager->config.ahead + 1;
+        move_front(pager);
+        if (pager->on_device) {
+            status = fill_ahead(pager, needed);
+            ahead.frames = 0;
+        }
+        int64_t end = pager->front + pager->config.ahead;
         end = end < pager->n_order ? end : pager->n_order;
-        for (int64_t i = pager->cursor + 1; i < end && status == QR_OK && !ahead.over; i++) {
+        for (int64_t i = pager->front; i < end && status == QR_OK && !ahead.over; i++) {
             status = fetch_ahead(pager, pager->order[i], &ahead);
         }
         return status;
     }
+    int64_t first = pager->order[pager->cursor];
     int64_t page = qr_prefetch_after(&pager->prefetch, pager->prefetch.last);
+    ahead.missing = needed ? 1 : 0;
+    ahead.over = (entries[first].flags & (QR_PAGE_PUTTING | QR_PAGE_SINKING)) != 0;
     for (int64_t i = 0; i < pager->config.ahead && page >= 0 && status == QR_OK && !ahead.over; i++) {
         bool wanted = pager->config.plain_lru || (entries[page].flags & QR_PAGE_DUE) != 0;
         if (wanted && page != first) {
@@ -128,31 +203,44 @@ static void asked_for(qr_pager *pager, int64_t page, double now_s)
         pager->hits += entry->flags & QR_PAGE_TOO_LATE ? 0 : 1;
         pager->late += entry->flags & QR_PAGE_TOO_LATE ? 1 : 0;
     }
+    pager->n_pinned -= entry->flags & QR_PAGE_PINNED ? 1 : 0;
     entry->flags =
-        (uint16_t)((entry->flags & ~(unsigned)(QR_PAGE_AHEAD | QR_PAGE_TOO_LATE | QR_PAGE_MISSED)) | QR_PAGE_DIRTY);
+        (uint16_t)((entry->flags & ~(unsigned)(QR_PAGE_AHEAD | QR_PAGE_TOO_LATE | QR_PAGE_MISSED | QR_PAGE_PINNED)) |
+                   QR_PAGE_DIRTY);
     qr_page_touch(&pager->table, page, now_s);
     qr_prefetch_note(&pager->prefetch, page);
     pager->touched++;
 }
 
+/* The next pages that can be updated: n of them, at least one. */
+static qr_status next_pages(qr_pager *pager, int64_t *n)
+{
+    int64_t page = pager->order[pager->cursor];
+    /* It is fetched while those before are updated. */
+    bool foreseen = pager->on_device && pager->prefetch.sequential && pager->cursor > 0;
+    qr_status status = qr_pager_poll(pager);
+    *n = collect_ready(pager);
+    if (status == QR_OK && foreseen) {
+        status = look_ahead(pager, *n == 0);
+    }
+    if (status == QR_OK) {
+        status = qr_pager_demand(pager, page); /* before others take slots and frames */
+    }
+    if (status == QR_OK && !foreseen) {
+        status = look_ahead(pager, *n == 0);
+    }
+    if (status == QR_OK) {
+        status = qr_pager_must_have(pager, page);
+    }
+    *n = collect_ready(pager);
+    return status == QR_OK ? qr_pager_flush(pager) : status;
+}
+
 static qr_status sweep(qr_pager *pager)
 {
     while (pager->cursor < pager->n_order) {
-        qr_status status = qr_pager_poll(pager);
-        if (status == QR_OK) {
-            status = qr_pager_demand(pager, pager->order[pager->cursor]); /* before others take slots and frames */
-        }
-        if (status == QR_OK) {
-            status = look_ahead(pager);
-        }
-        int64_t n = status == QR_OK ? collect_ready(pager) : 0;
-        if (status == QR_OK && n == 0) {
-            status = qr_pager_must_have(pager, pager->order[pager->cursor]);
-            n = status == QR_OK ? collect_ready(pager) : 0;
-        }
-        if (status == QR_OK) {
-            status = qr_pager_flush(pager);
-        }
+        int64_t n = 0;
+        qr_status status = next_pages(pager, &n);
         if (status == QR_OK) {
             status = pager->frames->update(pager->config.backend, pager->batch_pages, pager->batch_frames, n);
         }

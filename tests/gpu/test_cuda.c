@@ -310,7 +310,6 @@ static void updates_beside_the_halo_equal_the_cpu(void **state)
 {
     (void)state;
     static const int options[] = {2, 5, 40};
-    static const int64_t least[] = {1, 5000, 20000}; /* several waves, fewer, the fewest */
     int number = 0;
     for (int model = 0; model < N_WIDE_MODELS; model++) {
         for (int lattice = 0; lattice < N_WIDE_LATTICES; lattice++) {
@@ -320,7 +319,7 @@ static void updates_beside_the_halo_equal_the_cpu(void **state)
                 crowd *cpu = open_wide(model, lattice, options[o], text, &setup);
                 crowd *gpu = NULL;
                 setup.parts = 1 + number % 3;
-                setup.overlap_agents = least[number / 3 % 3];
+                setup.overlap_agents = 20000;
                 if (crowd_open(&setup, &gpu) != QR_OK) {
                     fail_msg("%s%s", text, qr_error_message());
                 }
@@ -425,6 +424,60 @@ static void many_colours_equal_the_cpu(void **state)
     free(arcs);
 }
 
+/* Pieces of votes and states to where a caller wants them: one behind the other, apart, and votes between states. */
+static void pieces_are_copied_out(void **state)
+{
+    (void)state;
+    enum { AGENTS = 30001, PIECE = 1024, MOST = 2 * (AGENTS / PIECE + 1), APART = 3 };
+    crowd_setup setup = {.deck_text = "output: {directory: none}\nagents: {options: 5, count: 30001}\n"
+                                      "network: {kind: complete}\nmodel: {rule: neural, state_dim: 6, hidden: 9}\n",
+                         .ops = cuda};
+    crowd *c = NULL;
+    assert_int_equal(crowd_open(&setup, &c), QR_OK);
+    const size_t dim = (size_t)c->model->state_dim;
+    uint8_t *votes = malloc(AGENTS);
+    float *states = malloc(AGENTS * dim * sizeof *states);
+    unsigned char *got = malloc(2 * (AGENTS * dim * sizeof *states + AGENTS) + MOST * APART);
+    assert_true(votes != NULL && states != NULL && got != NULL);
+    crowd_step(c, 2);
+    crowd_votes(c, votes);
+    crowd_state(c, states);
+    for (int way = 0; way < 4; way++) {
+        qr_piece pieces[MOST];
+        int64_t n = 0;
+        unsigned char *at = got;
+        for (int pass = 0; pass < 2; pass++) {
+            for (int64_t first = 0; first < AGENTS; first += PIECE) {
+                const int64_t count = AGENTS - first < PIECE ? AGENTS - first : PIECE;
+                const bool is_state = (way == 3 ? first / PIECE + pass : pass) % 2 == 1;
+                at += is_state ? (size_t)(-(intptr_t)at & 3) : 0;
+                pieces[n++] = (qr_piece){.first = first, .count = count, .out = at, .states = is_state};
+                at += (size_t)count * (is_state ? dim * sizeof *states : 1) + (way == 1 && first % 3 == 0 ? APART : 0);
+            }
+        }
+        for (int64_t i = 0; way == 2 && i + 1 < n; i += 2) { /* not in ascending order */
+            const qr_piece other = pieces[i];
+            pieces[i] = pieces[i + 1];
+            pieces[i + 1] = other;
+        }
+        memset(got, 0xaa, (size_t)(at - got));
+        assert_int_equal(cuda->copy_out(c->backend[0], pieces, n), QR_OK);
+        for (int64_t i = 0; i < n; i++) {
+            const size_t first = (size_t)pieces[i].first;
+            const size_t count = (size_t)pieces[i].count;
+            if (pieces[i].states) {
+                assert_memory_equal(pieces[i].out, states + first * dim, count * dim * sizeof *states);
+            } else {
+                assert_memory_equal(pieces[i].out, votes + first, count);
+            }
+        }
+    }
+    free(votes);
+    free(states);
+    free(got);
+    crowd_free(c);
+}
+
 int main(void)
 {
     char why[512] = "";
@@ -441,6 +494,7 @@ int main(void)
                                        cmocka_unit_test(large_crowds_equal_the_cpu),
                                        cmocka_unit_test(updates_beside_the_halo_equal_the_cpu),
                                        cmocka_unit_test(graphs_beside_the_halo_equal_the_cpu),
-                                       cmocka_unit_test(many_colours_equal_the_cpu)};
+                                       cmocka_unit_test(many_colours_equal_the_cpu),
+                                       cmocka_unit_test(pieces_are_copied_out)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

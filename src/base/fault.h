@@ -26,6 +26,9 @@
  *                                file stands, before what is no longer used is removed
  *     results.series             before the new series takes the old one's place; results.metrics: after that
  *
+ * Points of states on disk, of each tier's file: `pages.create` before it is made, `pages.write` and `pages.read` before
+ * each part of a page is written or read; at `pages.short` any error makes a read end half-way.
+ *
  * Points of GPUs, passed before every batch of steps, or every step where votes travel through the host; any error
  * does:
  *

@@ -525,15 +525,15 @@ static void test_all_hang(void **state)
         assert_int_equal(shelf_end_get(s, 0, slot, i % 6, 1, PAGE), QR_TRANSIENT);
     }
     assert_int_equal(shelf_get(s, 0, 7, QR_TIER_NVME, 1, PAGE), QR_OK);
-    double start = qr_now_s();
+    qr_awake taken = {0};
+    (void)qr_awake_look(&taken);
     shelf_stop(s, 0.5);
-    assert_true(qr_now_s() - start < 20);
+    assert_true(qr_awake_look(&taken) < 10);
     assert_true(qr_io_must_exit_fast());
     for (int t = 0; t < QR_N_TIERS; t++) {
         assert_int_equal(shelf_files(s, t, path), 0);
     }
-    assert_int_equal(qr_fault_set(NULL), QR_OK);
-    shelf_remove(s);
+    shelf_remove(s); /* the threads stay as they are */
 }
 
 int main(void)

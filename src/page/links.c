@@ -42,11 +42,11 @@ static double quantile(const qr_link *link, double share)
     return link->max_us;
 }
 
-qr_link_counters qr_link_read(const qr_link *link)
+qr_link_counters qr_link_read(const qr_link *link, double now_s)
 {
     return (qr_link_counters){.pages = link->pages,
                               .bytes = link->bytes,
-                              .busy_s = link->busy_s,
+                              .busy_s = link->busy_s + (link->under_way > 0 ? now_s - link->since : 0.0),
                               .p50_us = quantile(link, 0.5),
                               .p99_us = quantile(link, 0.99),
                               .max_us = link->max_us};

@@ -21,7 +21,7 @@ void qr_link_start(qr_link *link, double now_s);
 /* A page that set out at started_s is there. */
 void qr_link_end(qr_link *link, double started_s, double now_s, int64_t bytes);
 
-/* Quantiles are exact to a ninth. */
-qr_link_counters qr_link_read(const qr_link *link);
+/* Until now_s. Quantiles are exact to a tenth. */
+qr_link_counters qr_link_read(const qr_link *link, double now_s);
 
 #endif

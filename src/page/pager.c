@@ -252,9 +252,10 @@ void qr_pager_counters_read(const qr_pager *pager, qr_pager_counters *out)
                                .wasted = pager->wasted,
                                .late = pager->late,
                                .waited_s = pager->waited_s};
+    double now_s = qr_now_s();
     for (int tier = 0; tier < QR_N_MEMORY_TIERS; tier++) {
         out->pages_in[tier] = qr_page_tier_count(&pager->table, tier);
-        out->down[tier] = qr_link_read(&pager->down[tier]);
-        out->up[tier] = qr_link_read(&pager->up[tier]);
+        out->down[tier] = qr_link_read(&pager->down[tier], now_s);
+        out->up[tier] = qr_link_read(&pager->up[tier], now_s);
     }
 }

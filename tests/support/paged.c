@@ -39,7 +39,7 @@ qr_status paged_open(const crowd *c, const paged_setup *setup, paged *out)
     int64_t disk[PAGE_SERVER_TIERS];
     for (int tier = 0; tier < PAGE_SERVER_TIERS; tier++) {
         disk[tier] = setup->server_room[tier] > 0 ? setup->server_room[tier] : setup->room[QR_MEMORY_NVME + tier];
-        p->served = p->served || disk[tier] > 0;
+        p->served = p->served || (disk[tier] > 0 && setup->queue == NULL);
     }
     if (p->served) {
         page_server_start(&p->server, setup->n_slots > 0 ? setup->n_slots : 4, setup->page_agents * p->agent_bytes,
@@ -47,7 +47,7 @@ qr_status paged_open(const crowd *c, const paged_setup *setup, paged *out)
     }
     p->config = (qr_pager_config){.ops = p->device != NULL ? &late_device_ops : qr_backend_find("cpu"),
                                   .backend = p->device != NULL ? late_device_backend(p->device) : p->backend,
-                                  .queue = p->served ? &p->server.producer : NULL,
+                                  .queue = p->served ? &p->server.producer : setup->queue,
                                   .timeout_s = setup->timeout_s > 0 ? setup->timeout_s : 60,
                                   .n_agents = c->spec.n_agents,
                                   .page_agents = setup->page_agents,

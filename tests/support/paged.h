@@ -20,6 +20,7 @@ typedef struct paged_setup {
     int threads;
     double timeout_s; /* 0: 60 */
     uint64_t seed;
+    qr_queue *queue; /* to another server; NULL: one that keeps pages in memory */
 } paged_setup;
 
 typedef struct paged {

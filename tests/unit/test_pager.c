@@ -1,0 +1,413 @@
+/* The pager by itself: what it refuses, what it moves, what it counts, and what becomes of failures. */
+#include "paged.h"
+#include "test_page_store_fixture.h"
+
+static crowd *neural_crowd(int64_t n_agents, double activation)
+{
+    return crowd_make("run: {seed: 5, activation: %g}\noutput: {directory: none}\nagents: {count: %lld, options: 3}\n"
+                      "network: {kind: ring, degree: 4}\nmodel: {rule: neural, state_dim: 4, hidden: 3}\n",
+                      activation, (long long)n_agents);
+}
+
+static void must(qr_status status)
+{
+    if (status != QR_OK) {
+        fail_msg("%s", qr_error_message());
+    }
+}
+
+static void open_and_make(const crowd *c, const paged_setup *setup, paged *p)
+{
+    must(paged_open(c, setup, p));
+    must(qr_pager_make_first(p->pager));
+}
+
+/* Steps of both; the same votes. */
+static void step(crowd *c, paged *p, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        qr_tally before = c->tally, after;
+        crowd_step(c, 1);
+        must(paged_step(p, c->step, &before, &after));
+        assert_memory_equal(&after, &c->tally, sizeof after);
+    }
+}
+
+static qr_pager_counters counters_of(const paged *p)
+{
+    qr_pager_counters counters;
+    qr_pager_counters_read(p->pager, &counters);
+    return counters;
+}
+
+/* --- what it refuses --- */
+
+static void refuses(const crowd *c, const paged_setup *setup, qr_status expected, const char *word)
+{
+    paged p;
+    assert_int_equal(paged_open(c, setup, &p), expected);
+    if (strstr(qr_error_message(), word) == NULL) {
+        fail_msg("'%s' is not in: %s", word, qr_error_message());
+    }
+    assert_null(p.pager);
+    paged_close(&p);
+}
+
+static void refuses_what_cannot_work(void **state)
+{
+    (void)state;
+    crowd *c = neural_crowd(640, 1);
+    paged_setup setup = {.page_agents = 64, .room = {[QR_MEMORY_CPU] = 3, [QR_MEMORY_SSD] = 6}};
+    refuses(c, &setup, QR_USAGE, "together hold 9 pages of 1024 bytes, and there are 10");
+    setup.room[QR_MEMORY_CPU] = 0;
+    setup.room[QR_MEMORY_SSD] = 20;
+    refuses(c, &setup, QR_USAGE, "memory.tiers.cpu has room for no page");
+    setup.room[QR_MEMORY_CPU] = 4;
+    setup.on_device = true;
+    refuses(c, &setup, QR_USAGE, "memory.tiers.gpu has room for no page");
+    paged p;
+    setup.on_device = false;
+    must(paged_open(c, &setup, &p));
+    qr_pager *other = NULL;
+    qr_pager_config config = p.config;
+    config.queue = NULL;
+    assert_int_equal(qr_pager_create(&config, &other), QR_INTERNAL);
+    config = p.config;
+    config.page_agents = 4 * 1024; /* more than a slot holds */
+    config.n_agents = 10 * config.page_agents;
+    assert_int_equal(qr_pager_create(&config, &other), QR_INTERNAL);
+    assert_non_null(strstr(qr_error_message(), "hold no page"));
+    qr_backend_ops bare = *p.config.ops;
+    bare.frames = NULL;
+    config = p.config;
+    config.ops = &bare;
+    assert_int_equal(qr_pager_create(&config, &other), QR_INTERNAL);
+    float one[4];
+    assert_int_equal(qr_pager_read(p.pager, 0, 1, one), QR_INTERNAL); /* holds nothing yet */
+    must(qr_pager_make_first(p.pager));
+    assert_int_equal(qr_pager_read(p.pager, 640, 1, one), QR_INTERNAL);
+    assert_int_equal(qr_pager_make_first(p.pager), QR_INTERNAL);
+    const qr_piece two_pages = {.first = 63, .count = 2, .out = one, .states = true};
+    const qr_piece votes = {.first = 0, .count = 1, .out = one};
+    assert_int_equal(qr_pager_copy_out(p.pager, &two_pages, 1), QR_INTERNAL);
+    assert_int_equal(qr_pager_copy_out(p.pager, &votes, 1), QR_INTERNAL);
+    paged_close(&p);
+    crowd_free(c);
+}
+
+/* --- what moves --- */
+
+/* What goes to the server in the background gets there. */
+static void settle(paged *p)
+{
+    float one[4];
+    double end = qr_now_s() + 20;
+    while (counters_of(p).pages_in[QR_MEMORY_CPU] > p->setup.room[QR_MEMORY_CPU]) {
+        const struct timespec moment = {0, 1000000};
+        must(qr_pager_read(p->pager, 0, 1, one));
+        (void)nanosleep(&moment, NULL);
+        assert_true(qr_now_s() < end);
+    }
+}
+
+static void plans_come_true(void **state)
+{
+    (void)state;
+    static const paged_setup setups[] = {
+        {.room = {[QR_MEMORY_CPU] = 20}},
+        {.room = {[QR_MEMORY_CPU] = 19, [QR_MEMORY_HDD] = 1}},
+        {.room = {[QR_MEMORY_CPU] = 4, [QR_MEMORY_NVME] = 7, [QR_MEMORY_SSD] = 3, [QR_MEMORY_HDD] = 30}},
+        {.room = {[QR_MEMORY_CPU] = 1, [QR_MEMORY_NVME] = 1, [QR_MEMORY_SSD] = 1, [QR_MEMORY_HDD] = 17}},
+        {.on_device = true, .room = {[QR_MEMORY_GPU] = 30}},
+        {.on_device = true, .room = {[QR_MEMORY_GPU] = 6, [QR_MEMORY_CPU] = 14}},
+        {.on_device = true, .room = {[QR_MEMORY_GPU] = 7, [QR_MEMORY_CPU] = 40}},
+        {.on_device = true, .room = {[QR_MEMORY_GPU] = 6, [QR_MEMORY_CPU] = 5, [QR_MEMORY_NVME] = 40}},
+        {.on_device = true, .room = {[QR_MEMORY_GPU] = 6, [QR_MEMORY_SSD] = 14}}};
+    for (size_t i = 0; i < sizeof setups / sizeof setups[0]; i++) {
+        crowd *c = neural_crowd(20 * 64 - 10, 1);
+        paged_setup setup = setups[i];
+        paged p;
+        setup.page_agents = 64;
+        setup.sequential = true;
+        setup.ahead = 4;
+        open_and_make(c, &setup, &p);
+        qr_page_plan plan = qr_page_plan_make(20, p.config.tiers, setup.on_device);
+        assert_true(plan.fits);
+        step(c, &p, 2);
+        settle(&p);
+        qr_pager_counters before = counters_of(&p);
+        step(c, &p, 4);
+        settle(&p);
+        qr_pager_counters after = counters_of(&p);
+        for (int tier = 0; tier < QR_N_MEMORY_TIERS; tier++) {
+            int64_t up = after.up[tier].pages - before.up[tier].pages;
+            if (after.pages_in[tier] != plan.resident[tier] || up != 4 * plan.crossing[tier]) {
+                fail_msg("%s: %lld pages in it instead of %lld, %lld came up in 4 sweeps instead of %lld (%s)",
+                         qr_memory_tier_name((qr_memory_tier)tier), (long long)after.pages_in[tier],
+                         (long long)plan.resident[tier], (long long)up, (long long)(4 * plan.crossing[tier]),
+                         paged_describe(&p));
+            }
+        }
+        paged_equals(&p, "after sweeps");
+        paged_close(&p);
+        crowd_free(c);
+    }
+}
+
+static void prefetch_can_be_switched(void **state)
+{
+    (void)state;
+    enum { PAGES = 30, ROOM = 9, STEPS = 6, BEYOND = PAGES - ROOM };
+    for (int number = 0; number < 8; number++) {
+        crowd *c = neural_crowd(PAGES * 64, 1);
+        paged_setup setup = {.on_device = number >= 4,
+                             .page_agents = 64,
+                             .sequential = number % 4 == 1 || number % 4 == 3,
+                             .correlated = number % 4 >= 2,
+                             .ahead = 4,
+                             .n_slots = 8};
+        setup.room[setup.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU] = ROOM;
+        setup.room[setup.on_device ? QR_MEMORY_CPU : QR_MEMORY_NVME] = PAGES;
+        paged p;
+        open_and_make(c, &setup, &p);
+        step(c, &p, STEPS);
+        qr_pager_counters counters = counters_of(&p);
+        assert_int_equal(counters.touched, STEPS * PAGES);
+        assert_int_equal(counters.wasted, 0);
+        assert_int_equal(counters.hits + counters.late + counters.misses, STEPS * BEYOND);
+        if (!setup.sequential && !setup.correlated) {
+            assert_int_equal(counters.misses, STEPS * BEYOND);
+        } else if (setup.sequential) { /* pages just leaving when the sweep turns cannot be fetched yet */
+            assert_in_range(counters.misses, 0, 2 * STEPS);
+        } else { /* what is not known in the first sweep is from then on */
+            assert_in_range(counters.misses, BEYOND, BEYOND + STEPS);
+            assert_true(counters.hits + counters.late >= (STEPS - 1) * BEYOND - STEPS);
+        }
+        paged_close(&p);
+        crowd_free(c);
+    }
+}
+
+/* Few agents move: only their pages do. */
+static void pages_at_rest_stay_where_they_are(void **state)
+{
+    (void)state;
+    for (int on_device = 0; on_device < 2; on_device++) {
+        crowd *c = neural_crowd(64 * 64, 0.003);
+        paged_setup setup = {.on_device = on_device != 0, .page_agents = 64, .sequential = true, .ahead = 3};
+        setup.room[on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU] = 8;
+        setup.room[QR_MEMORY_NVME] = 64;
+        paged p;
+        open_and_make(c, &setup, &p);
+        step(c, &p, 20);
+        qr_pager_counters counters = counters_of(&p);
+        assert_int_equal(counters.touched + counters.passed, 20 * 64);
+        assert_true(counters.passed > 20 * 64 * 7 / 10 && counters.touched > 100);
+        assert_true(counters.up[QR_MEMORY_NVME].pages <= counters.touched);
+        paged_equals(&p, "a few agents at a time");
+        paged_close(&p);
+        crowd_free(c);
+    }
+}
+
+static void full_and_old_pages_sink(void **state)
+{
+    (void)state;
+    for (int ages = 0; ages < 2; ages++) {
+        crowd *c = neural_crowd(40 * 64, 0.002);
+        paged_setup setup = {.page_agents = 64,
+                             .room = {[QR_MEMORY_CPU] = 4, [QR_MEMORY_NVME] = 40, [QR_MEMORY_HDD] = 40},
+                             .age_s = ages ? 0 : 1e9,
+                             .high = ages ? 1 : 0.5,
+                             .low = 0.25};
+        paged p;
+        open_and_make(c, &setup, &p);
+        for (int i = 0; i < 200 && counters_of(&p).pages_in[QR_MEMORY_NVME] > 10; i++) {
+            const struct timespec moment = {0, 1000000};
+            step(c, &p, 1);
+            (void)nanosleep(&moment, NULL);
+        }
+        qr_pager_counters counters = counters_of(&p);
+        assert_int_equal(counters.pages_in[QR_MEMORY_NVME], 10); /* the low watermark, and no less */
+        assert_true(counters.pages_in[QR_MEMORY_HDD] >= 26 && p.server.sinks >= 26);
+        assert_int_equal(counters.down[QR_MEMORY_NVME].pages, p.server.sinks);
+        paged_equals(&p, "after pages sank");
+        paged_close(&p);
+        crowd_free(c);
+    }
+}
+
+/* Others, who share the queue, find slots whatever the pager did last. */
+static void half_of_the_slots_are_left_to_others(void **state)
+{
+    (void)state;
+    for (int32_t n_slots = 1; n_slots <= 8; n_slots++) {
+        crowd *c = neural_crowd(30 * 64, 1);
+        paged_setup setup = {.page_agents = 64,
+                             .room = {[QR_MEMORY_CPU] = 3, [QR_MEMORY_NVME] = 30},
+                             .sequential = true,
+                             .ahead = 10,
+                             .n_slots = n_slots,
+                             .seed = 1};
+        paged p;
+        float states[100 * 4];
+        open_and_make(c, &setup, &p);
+        for (int turn = 0; turn < 10; turn++) {
+            int32_t slots[8];
+            int32_t n = 0;
+            if (turn % 2 == 0) {
+                step(c, &p, 1);
+            } else {
+                must(qr_pager_read(p.pager, turn * 100, 100, states));
+            }
+            while (n < 8 && (slots[n] = qr_queue_try_slot(&p.server.producer)) != QR_NO_SLOT) {
+                n++;
+            }
+            assert_true(2 * n >= n_slots);
+            while (n > 0) {
+                qr_queue_return_slot(&p.server.producer, slots[--n]);
+            }
+        }
+        paged_close(&p);
+        crowd_free(c);
+    }
+}
+
+/* --- failures --- */
+
+static void a_page_that_cannot_be_read_ends_the_step(void **state)
+{
+    (void)state;
+    for (int number = 0; number < 4; number++) {
+        crowd *c = neural_crowd(20 * 64, 1);
+        paged_setup setup = {.on_device = number % 2 != 0, .page_agents = 64, .sequential = number >= 2, .ahead = 3};
+        setup.room[setup.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU] = 4;
+        setup.room[QR_MEMORY_NVME] = 20;
+        paged p;
+        open_and_make(c, &setup, &p);
+        step(c, &p, 2);
+        p.server.bad_page = 11;
+        qr_tally before = c->tally, after;
+        assert_int_equal(paged_step(&p, 3, &before, &after), QR_DATA);
+        assert_non_null(strstr(qr_error_message(), "page 11 of the states"));
+        assert_non_null(strstr(qr_error_message(), "store.qps: bad checksum"));
+        paged_close(&p);
+        crowd_free(c);
+    }
+}
+
+static void a_server_that_is_silent_is_not_waited_for(void **state)
+{
+    (void)state;
+    for (int on_device = 0; on_device < 2; on_device++) {
+        crowd *c = neural_crowd(20 * 64, 1);
+        paged_setup setup = {.on_device = on_device != 0, .page_agents = 64, .ahead = 3, .timeout_s = 0.3};
+        setup.room[setup.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU] = 4;
+        setup.room[QR_MEMORY_NVME] = 20;
+        paged p;
+        open_and_make(c, &setup, &p);
+        step(c, &p, 1);
+        p.server.silent = true;
+        qr_tally before = c->tally, after;
+        assert_int_equal(paged_step(&p, 2, &before, &after), QR_ENVIRONMENT);
+        assert_non_null(strstr(qr_error_message(), "of the states"));
+        paged_close(&p);
+        crowd_free(c);
+    }
+}
+
+static void full_tiers_spill_and_then_end_the_run(void **state)
+{
+    (void)state;
+    crowd *c = neural_crowd(20 * 64, 1);
+    paged_setup setup = {.page_agents = 64,
+                         .room = {[QR_MEMORY_CPU] = 2, [QR_MEMORY_NVME] = 18, [QR_MEMORY_HDD] = 18},
+                         .server_room = {5, 1, 18},
+                         .sequential = true,
+                         .ahead = 2};
+    paged p;
+    open_and_make(c, &setup, &p);
+    step(c, &p, 3);
+    qr_pager_counters counters = counters_of(&p);
+    assert_true(counters.pages_in[QR_MEMORY_NVME] <= 5 && counters.pages_in[QR_MEMORY_HDD] >= 12);
+    paged_equals(&p, "after pages were spilt");
+    paged_close(&p);
+    setup.server_room[2] = 6;
+    must(paged_open(c, &setup, &p));
+    assert_int_equal(qr_pager_make_first(p.pager), QR_RESOURCE);
+    assert_non_null(strstr(qr_error_message(), "all tiers are full"));
+    paged_close(&p);
+    crowd_free(c);
+}
+
+static void a_device_that_fails_is_told_of(void **state)
+{
+    (void)state;
+    crowd *c = neural_crowd(20 * 64, 1);
+    paged_setup setup = {.on_device = true,
+                         .page_agents = 64,
+                         .room = {[QR_MEMORY_GPU] = 5, [QR_MEMORY_CPU] = 20},
+                         .sequential = true,
+                         .ahead = 4};
+    paged p;
+    open_and_make(c, &setup, &p);
+    step(c, &p, 2);
+    late_device_break(p.device);
+    qr_tally before = c->tally, after;
+    assert_int_equal(paged_step(&p, 3, &before, &after), QR_DEVICE);
+    assert_string_equal(qr_error_message(), "the device is lost");
+    paged_close(&p);
+    crowd_free(c);
+}
+
+/* --- with the server's own store --- */
+
+static void pages_go_through_the_store(void **state)
+{
+    (void)state;
+    for (int number = 0; number < 4; number++) {
+        crowd *c = neural_crowd(24 * 128 - 50, number % 2 == 0 ? 1 : 0.01);
+        shelf *s = shelf_create(128 * 16);
+        paged_setup setup = {
+            .on_device = number >= 2,
+            .page_agents = 128,
+            .room = {[QR_MEMORY_CPU] = 1, [QR_MEMORY_NVME] = 8, [QR_MEMORY_SSD] = 7, [QR_MEMORY_HDD] = 24},
+            .age_s = 0,
+            .high = 1,
+            .low = 0.5,
+            .sequential = true,
+            .correlated = true,
+            .ahead = 3};
+        setup.room[QR_MEMORY_GPU] = setup.on_device ? 3 : 0;
+        shelf_start(s);
+        setup.queue = &s->ends[0];
+        paged p;
+        open_and_make(c, &setup, &p);
+        paged_equals(&p, "at first");
+        for (int i = 0; i < 6; i++) {
+            step(c, &p, 1);
+            paged_equals(&p, "in the store");
+        }
+        qr_pager_counters counters = counters_of(&p);
+        assert_true(counters.up[QR_MEMORY_NVME].pages > 0);
+        paged_close(&p);
+        shelf_remove(s);
+        crowd_free(c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(refuses_what_cannot_work),
+                                       cmocka_unit_test(plans_come_true),
+                                       cmocka_unit_test(prefetch_can_be_switched),
+                                       cmocka_unit_test(pages_at_rest_stay_where_they_are),
+                                       cmocka_unit_test(full_and_old_pages_sink),
+                                       cmocka_unit_test(half_of_the_slots_are_left_to_others),
+                                       cmocka_unit_test(a_page_that_cannot_be_read_ends_the_step),
+                                       cmocka_unit_test(a_server_that_is_silent_is_not_waited_for),
+                                       cmocka_unit_test(full_tiers_spill_and_then_end_the_run),
+                                       cmocka_unit_test(a_device_that_fails_is_told_of),
+                                       cmocka_unit_test(pages_go_through_the_store)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -14,8 +14,8 @@
  * durable first (flush), then stores the manifest, then retires old generations. From one producer, and only once
  * READY.
  *
- *   QR_JOB_CUT_ABANDON: removes what there is of the generation on the tier. From one producer, before it begins a newer
- *   one; the others may have begun that already.
+ *   QR_JOB_CUT_ABANDON: removes what there is of the generation on the tier. From one producer, before it begins a
+ * newer one; the others may have begun that already.
  *
  *   QR_JOB_CUT_DRAIN: copies the generation, committed on tier arguments[2], to tier arguments[1]. From one producer.
  *
@@ -45,9 +45,10 @@ typedef struct qr_tier_post {
     int64_t pages_left; /* of a generation being written */
     /* Since the start of the run: */
     int64_t raw_bytes, stored_bytes, pages_taken_over;
-    double compress_s; /* thread seconds */
-    double write_s;    /* in writes, syncs and renames */
-    double wall_s;     /* first page to seal */
+    double compress_s;    /* thread seconds */
+    double write_s;       /* in writes, syncs and renames */
+    double wall_s;        /* first page to seal */
+    int64_t copied_bytes; /* of replicas: pieces that others have written, and that were written for others */
     int64_t retired, damaged;
     char message[256]; /* cause of FAILED */
 } qr_tier_post;

@@ -282,6 +282,8 @@ static void take_answer(qr_checkpoint *checkpoint, int server, const qr_header *
         piece->answered[target] = true;
         out->patience[target] = (qr_awake){0};
         checkpoint->silent[target] = false;
+        tier->post.copied_bytes += h->bytes;
+        checkpoint->changed = true;
         if (h->file == QR_INDEX_FILE && h->offset + h->bytes == h->file_bytes) {
             out->targets[target] = QR_THERE;
             tell_copies(tier, out, false);

@@ -273,6 +273,8 @@ bool qr_replicas_write(qr_tier *tier)
         qr_tier_leave(tier);
         status = write_piece(tier, &h, piece->data + sizeof h);
         qr_tier_return(tier);
+        tier->post.copied_bytes += status == QR_OK ? h.bytes : 0;
+        checkpoint->changed = true;
     }
     qr_replicas_answer(checkpoint, piece->server, &h, status);
     qr_message_free(piece);

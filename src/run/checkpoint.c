@@ -89,7 +89,8 @@ static bool stands_still(const qr_tier_post *before, const qr_tier_post *now)
 {
     return before->generation == now->generation && before->state == now->state &&
            before->pages_left == now->pages_left && before->raw_bytes == now->raw_bytes &&
-           before->stored_bytes == now->stored_bytes && before->retired == now->retired;
+           before->stored_bytes == now->stored_bytes && before->retired == now->retired &&
+           before->copied_bytes == now->copied_bytes;
 }
 
 /* Reads the board; counts for how long a tier's line has stood still. As in the queue, only time in which this rank was

@@ -108,6 +108,15 @@ def test_a_server_that_stands_still_is_told_of_with_its_directory():
     assert "tier nvme failed: disk0: I/O server 0 on node 0 has not got ahead for 3 s; it is tried again" in text, text
 
 
+def test_copies_that_get_ahead_are_waited_for():
+    """Both nodes' copies take longer than io.timeout, one piece after another, and the commit needs them."""
+    code, text = run("io.timeout=2 s", "run.steps=1", "agents.count=450000", "model.state_dim=64", "network.kind=ring",
+                     "checkpoint.replicas=1", "checkpoint.consistency=all", "memory.page=1 MiB", ranks=4,
+                     fault="checkpoint.replica_read:slow@1+,checkpoint.replica:slow@1+")
+    assert code == 0 and "warning" not in text, text
+    assert generations("disk0") == generations("disk1") == [1], text
+
+
 def test_copies_do_not_keep_the_end_waiting():
     """The checkpoint counts when the disk that its copies are read from hangs: at the end they are given io.timeout."""
     code, text = run("io.timeout=2 s", "run.steps=1", "agents.count=200000", "model.state_dim=64", "network.kind=ring",

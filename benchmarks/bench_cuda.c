@@ -72,6 +72,7 @@ static qr_status measure_tally(bench_run *run);
 static qr_status measure_neural(bench_run *run);
 static qr_status measure_busy(bench_run *run);
 static qr_status measure_lists(bench_run *run);
+static qr_status measure_halo(bench_run *run);
 
 #define LATTICE(x)    "network: {kind: lattice2d, size: [" #x ", " #x "]}\n"
 #define RULE(rule, k) "model: {rule: " rule "}\nagents: {options: " #k "}\n"
@@ -106,6 +107,12 @@ static const bench_case cases[] = {
      measure_neural, true, false},
     {"busy-voter-2", RULE("voter", 2) LATTICE(10000), measure_busy, true, false},
     {"busy-best-of-5", COMPLETE(BEST_OF_5, 100000000), measure_busy, true, false},
+    {"halo-voter-2-8192", RULE("voter", 2) LATTICE(8192), measure_halo, false, false},
+    {"halo-voter-2-16384", RULE("voter", 2) LATTICE(16384), measure_halo, false, false},
+    {"halo-voter-2-32768", RULE("voter", 2) LATTICE(32768), measure_halo, false, false},
+    {"halo-voter-5-16384", RULE("voter", 5) LATTICE(16384), measure_halo, false, false},
+    {"halo-best-of-5-4096", RULE(BEST_OF_5, 5) LATTICE(4096), measure_halo, false, false},
+    {"halo-best-of-5-10000", RULE(BEST_OF_5, 5) LATTICE(10000), measure_halo, false, false},
     {"regular-4m", REGULAR(4000000), measure_lists, true, false},
     {"lists-4m", REGULAR(4000000), measure_lists, false, true},
     {"lists-100m", REGULAR(100000000), measure_lists, true, true},
@@ -316,6 +323,52 @@ static qr_status measure_lists(bench_run *run)
     if (status == QR_OK) {
         print_rate(run, count, "G updates/s", 1e9, bytes, "plain gather, a byte a vote");
         print_rate(run, count, "G updates/s", 1e9, bits, "plain gather, a bit a vote");
+    }
+    return status;
+}
+
+/* Another backend, of which parts of fewer agents than `overlap_agents` wait for their halo before any update; joined
+ * to itself, so that the halo travels by NCCL. */
+static qr_status join_again(bench_run *run, int64_t overlap_agents)
+{
+    unsigned char id[QR_JOIN_BYTES];
+    qr_backend_setup setup = {
+        .model = run->model, .network = run->network, .threads = 1, .overlap_agents = overlap_agents};
+    run->ops->destroy(run->backend);
+    run->backend = NULL;
+    qr_status status = run->ops->create(&setup, &run->backend);
+    if (status == QR_OK) {
+        status = run->ops->count(run->backend, &run->tally);
+    }
+    if (status == QR_OK) {
+        status = run->ops->make_join_id(id);
+    }
+    return status == QR_OK ? run->ops->join(run->backend, 1, 0, id) : status;
+}
+
+/* What a halo costs that travels by NCCL, from the device to itself, and tallies with it: without, one after the other,
+ * and beside the update of all who do not see it. */
+static qr_status measure_halo(bench_run *run)
+{
+    static const struct {
+        const char *what;
+        int64_t overlap_agents;
+    } ways[] = {{"us a step, the halo before the update", INT64_MAX}, {"us a step, the halo beside the update", 1}};
+    int64_t count = 0;
+    qr_status status = sample_rate(run, &count);
+    double alone = percentile(run, 50) / (double)count * 1e6;
+    if (status == QR_OK && run->ops->make_join_id == NULL) {
+        return qr_error(QR_ENVIRONMENT, "this build has no NCCL");
+    }
+    for (int way = 0; way < 2 && status == QR_OK; way++) {
+        status = join_again(run, ways[way].overlap_agents);
+        if (status == QR_OK) {
+            status = sample_rate(run, &count);
+        }
+        if (status == QR_OK) {
+            print_line(run, ways[way].what, percentile(run, 50) / (double)count * 1e6,
+                       percentile(run, 99) / (double)count * 1e6, alone, "nothing travels");
+        }
     }
     return status;
 }

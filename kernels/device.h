@@ -79,9 +79,8 @@ typedef struct qr_part {
     int32_t n_parts;
     int32_t mirrors; /* 1: own agents fill the halo, n_agents positions from where they stand */
     int32_t decides; /* 1: the last block of an update decides; 0: somebody sums over parts first */
-    int32_t waves;   /* at least 1: votes are updated by so many times the blocks that fit at once. 1 is best, unless
-                        others take room meanwhile: blocks of a single wave that find none would start when the rest is
-                        done */
+    int32_t spare;   /* multiprocessors for whose room updates of votes launch no blocks: others want it meanwhile, and
+                        blocks that find none would start when the rest is done */
 } qr_part;
 
 enum { QR_LOOP_OPTIONS = 32, QR_LOOP_BLOCKS = 160, QR_LOOP_TAG_SHIFT = 48 };

@@ -58,7 +58,8 @@ template <int KIND> static void launch(const qr_part *part, int colour, int last
     (void)cudaGetDevice(&device);
     (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     (void)cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, update_packed<KIND>, QR_PACKED_THREADS, 0);
-    int64_t resident = (int64_t)processors * per_processor * part->waves;
+    processors = processors > part->spare ? processors - part->spare : 1;
+    int64_t resident = (int64_t)processors * per_processor;
     int64_t n_groups = (part->count + QR_DEVICE_GROUP - 1) / QR_DEVICE_GROUP;
     int64_t groups_at_once = n_groups / (4 * resident) / QR_PACKED_MIN_GROUPS * QR_PACKED_MIN_GROUPS;
     groups_at_once = groups_at_once < QR_PACKED_MIN_GROUPS ? QR_PACKED_MIN_GROUPS : groups_at_once;

@@ -6,7 +6,7 @@
 
 enum { QR_PLANES_MOST_ROWS = 64 };
 
-/* Blocks that fit on the device at once, for each of the part's waves. */
+/* Blocks that fit on the device at once, beside what the part spares. */
 static inline int64_t qr_resident_blocks(const qr_part *part, const void *kernel)
 {
     int device = 0;
@@ -15,7 +15,8 @@ static inline int64_t qr_resident_blocks(const qr_part *part, const void *kernel
     (void)cudaGetDevice(&device);
     (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     (void)cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, QR_PLANES_THREADS, 0);
-    return (int64_t)processors * (per_processor > 0 ? per_processor : 1) * part->waves;
+    processors = processors > part->spare ? processors - part->spare : 1;
+    return (int64_t)processors * (per_processor > 0 ? per_processor : 1);
 }
 
 /* Rows of a tile such that the busiest warp has least to read; each tile reads two rows more than it updates. A warp

@@ -167,11 +167,12 @@ qr_status qr_cuda_halo_buffers(qr_backend *backend, const qr_halo_peer *peer, bo
                                void **receive);
 
 /* overlap.c: where the part is large enough (wanted, unless that is 0: agents of an interior from which on it is), it
- * is enabled. An interior is forked from the backend's stream, as votes are then, and joined by it. `recorded`: as step
- * s of a graph. */
+ * is enabled. An interior is forked from the backend's stream, launched beside what follows there, and joined again.
+ * `recorded`: as step s of a graph. */
 qr_status qr_cuda_make_overlap(qr_backend *backend, int64_t wanted);
 void qr_cuda_destroy_overlap(qr_backend *backend);
-qr_status qr_cuda_fork_interior(qr_backend *backend, bool recorded, int64_t s);
+qr_status qr_cuda_fork(qr_backend *backend);
+qr_status qr_cuda_launch_interior(qr_backend *backend, bool recorded, int64_t s);
 qr_status qr_cuda_join_interior(qr_backend *backend);
 void qr_cuda_launch_border(qr_backend *backend);
 /* Whether graphs overlap: votes of a single part need not travel. */

@@ -100,7 +100,10 @@ qr_status qr_cuda_begin_update(qr_backend *backend, int64_t step, const qr_tally
     }
     status = send_step(backend, step, before);
     if (status == QR_OK) {
-        status = qr_cuda_fork_interior(backend, false, 0);
+        status = qr_cuda_fork(backend);
+    }
+    if (status == QR_OK) {
+        status = qr_cuda_launch_interior(backend, false, 0);
     }
     backend->overlap.begun = status == QR_OK;
     return status;
@@ -174,8 +177,8 @@ static void enqueue_messages(qr_backend *backend)
     }
 }
 
-/* Halo and update; of the agents that see no halo, while it travels, on a stream that joins the other again. Messages
- * are ready before it leaves, so that what carries them is the first to find room on the device. */
+/* Halo and update; of the agents that see no halo, while it travels, on a stream that joins the other again. It leaves
+ * when messages are ready, behind what carries them, which is to be the first to find room on the device. */
 static qr_status enqueue_colour(qr_backend *backend, int64_t s, int colour, bool last)
 {
     const bool timed = colour < QR_CUDA_TIMED_COLOURS;
@@ -185,13 +188,16 @@ static qr_status enqueue_colour(qr_backend *backend, int64_t s, int colour, bool
     qr_status status = qr_cuda_mark(backend, marked, backend->halo_of[of].begin, backend->stream);
     enqueue_messages(backend);
     if (status == QR_OK && overlaps) {
-        status = qr_cuda_fork_interior(backend, true, s);
+        status = qr_cuda_fork(backend);
     }
     if (status == QR_OK && backend->nccl != NULL) {
         status = qr_nccl_halo(backend);
     }
     if (status == QR_OK) {
         status = qr_cuda_mark(backend, marked, backend->halo_of[of].end, backend->stream);
+    }
+    if (status == QR_OK && overlaps) {
+        status = qr_cuda_launch_interior(backend, true, s);
     }
     if (overlaps) { /* also after a failure: a recording ends on one stream */
         qr_status joined = qr_cuda_join_interior(backend);

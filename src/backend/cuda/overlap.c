@@ -2,6 +2,9 @@
  * steps, one at a time and in graphs, fork and join here. */
 #include "backend/cuda/cuda.h"
 
+/* A message of some hundred kilobytes is sent and received by a block or two that want a multiprocessor each. */
+enum { SPARE_MULTIPROCESSORS = 2 };
+
 /* Below so many agents, which a device updates in some 10 us, the launches cost more than the halo that they hide. */
 static int64_t least_agents(const qr_part *part)
 {
@@ -29,7 +32,6 @@ static qr_part cut(const qr_part *part, int64_t first, int64_t count)
 
 qr_status qr_cuda_make_overlap(qr_backend *backend, int64_t wanted)
 {
-    enum { FEWEST_WAVES = 2, MOST_WAVES = 8 };
     const qr_part *part = &backend->part;
     qr_cuda_overlap *overlap = &backend->overlap;
     const qr_range interior = qr_lattice_interior(backend->network);
@@ -42,9 +44,7 @@ qr_status qr_cuda_make_overlap(qr_backend *backend, int64_t wanted)
     overlap->interior = cut(part, interior.first, interior.count);
     overlap->border[0] = cut(part, 0, interior.first);
     overlap->border[1] = cut(part, end, part->count - end);
-    /* Kernels of the halo, which go first, find room as soon as blocks of a wave end. */
-    int64_t waves = interior.count / least;
-    overlap->interior.waves = (int32_t)(waves < FEWEST_WAVES ? FEWEST_WAVES : waves > MOST_WAVES ? MOST_WAVES : waves);
+    overlap->interior.spare = SPARE_MULTIPROCESSORS;
     qr_status status =
         qr_cuda_check(cudaDeviceGetStreamPriorityRange(&lowest, NULL), "asking for priorities of streams");
     if (status == QR_OK) {
@@ -89,16 +89,15 @@ static qr_status mark(qr_backend *backend, bool recorded, int64_t s, cudaEvent_t
                     : qr_cuda_check(cudaEventRecord(event, stream), "recording an event");
 }
 
-static qr_status follow(cudaStream_t stream, cudaEvent_t event, cudaStream_t after)
+qr_status qr_cuda_fork(qr_backend *backend)
 {
-    qr_status status = qr_cuda_check(cudaEventRecord(event, after), "recording an event");
-    return status == QR_OK ? qr_cuda_check(cudaStreamWaitEvent(stream, event, 0), "ordering streams") : status;
+    return qr_cuda_check(cudaEventRecord(backend->overlap.forked, backend->stream), "recording an event");
 }
 
-qr_status qr_cuda_fork_interior(qr_backend *backend, bool recorded, int64_t s)
+qr_status qr_cuda_launch_interior(qr_backend *backend, bool recorded, int64_t s)
 {
     qr_cuda_overlap *overlap = &backend->overlap;
-    qr_status status = follow(overlap->stream, overlap->forked, backend->stream);
+    qr_status status = qr_cuda_check(cudaStreamWaitEvent(overlap->stream, overlap->forked, 0), "ordering streams");
     if (status == QR_OK) {
         status = mark(backend, recorded, s, overlap->span.begin);
     }
@@ -110,7 +109,10 @@ qr_status qr_cuda_fork_interior(qr_backend *backend, bool recorded, int64_t s)
 
 qr_status qr_cuda_join_interior(qr_backend *backend)
 {
-    return follow(backend->stream, backend->overlap.done, backend->overlap.stream);
+    qr_cuda_overlap *overlap = &backend->overlap;
+    qr_status status = qr_cuda_check(cudaEventRecord(overlap->done, overlap->stream), "recording an event");
+    return status == QR_OK ? qr_cuda_check(cudaStreamWaitEvent(backend->stream, overlap->done, 0), "ordering streams")
+                           : status;
 }
 
 void qr_cuda_launch_border(qr_backend *backend)

@@ -271,7 +271,6 @@ qr_status qr_cuda_make_part(qr_backend *backend, const uint8_t *file_votes)
     part->view = network->view;
     part->n_parts = 1;
     part->decides = 1;
-    part->waves = 1;
     qr_status status = upload_rule(backend);
     if (status == QR_OK) {
         status = allocate_control(backend);

@@ -1,5 +1,5 @@
-/* Paging on one GPU: neural agents whose states do not fit into the frames there, swept by the frame operations of the
- * CUDA backend, batch behind batch, with two-way copies beside the updates.
+/* Paging on one GPU: neural agents whose states do not fit into the frames there, swept by the pager as a run has it,
+ * or (cases plain-) by the frame operations of the CUDA backend alone, batch behind batch in an order that is known.
  *
  *   bench_paging list                                     every case
  *   bench_paging [--frames GiB] [--page MiB] [CASE...]    none = all
@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "base/timer.h"
 #include "consensus/consensus.h"
+#include "page/pager.h"
 #include "run/backends.h"
 #include "run/describe.h"
 
@@ -22,7 +23,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATE_DIM = 64, MOST_BATCH = 64, BATCHES_APART = 4, STEPS = 7, TRIPS = 2000, NO_DEVICE = 77 };
+enum {
+    STATE_DIM = 64,
+    MOST_BATCH = 64,
+    BATCHES_APART = 4,
+    STEPS = 7,
+    TRIPS = 2000,
+    WARM_UP = 2,
+    FEW_FRAMES = 8,
+    NO_DEVICE = 77
+};
 
 static const int64_t batch_bytes = (int64_t)16 << 20; /* pages copied and updated together */
 static const double mib = 1048576.0;
@@ -35,14 +45,24 @@ typedef struct options {
 typedef struct bench_case {
     const char *name;
     int hidden;
-    double factor;  /* states over frames */
+    double factor; /* states over frames; 0: one page more than there are frames, which are few */
+    bool pager;
     bool managed;   /* beside managed memory */
     bool plain_lru; /* up in all steps: whatever is wanted next has just been thrown out */
 } bench_case;
 
 static const bench_case cases[] = {
-    {"link-1.5", 64, 1.5, true, false}, {"link-3", 64, 3, false, false},   {"compute-1.5", 1024, 1.5, false, false},
-    {"lru-1.5", 64, 1.5, false, true},  {"resident", 64, 1, false, false},
+    {"link-1.5", 64, 1.5, true, true, false},
+    {"link-3", 64, 3, true, false, false},
+    {"compute-1.5", 1024, 1.5, true, false, false},
+    {"lru-1.5", 64, 1.5, true, false, true},
+    {"resident", 64, 1, true, false, false},
+    {"trips", 64, 0, true, false, false},
+    {"plain-link-1.5", 64, 1.5, false, false, false},
+    {"plain-link-3", 64, 3, false, false, false},
+    {"plain-compute-1.5", 1024, 1.5, false, false, false},
+    {"plain-lru-1.5", 64, 1.5, false, false, true},
+    {"plain-resident", 64, 1, false, false, false},
 };
 
 enum { N_CASES = sizeof cases / sizeof cases[0] };
@@ -76,7 +96,8 @@ typedef struct bench_run {
     int64_t *free_slots; /* a ring of n_slots; */
     int64_t *filled;     /* when each of those was emptied: ticket */
     int64_t first_free, n_free;
-    int64_t moved; /* pages, both ways */
+    int64_t moved;   /* pages, both ways */
+    qr_pager *pager; /* in place of all that from `memory` on */
 } bench_run;
 
 static int compare_doubles(const void *a, const void *b)
@@ -179,8 +200,8 @@ static qr_status sweep(bench_run *run)
     const bool up = run->bench->plain_lru || step % 2 == 1;
     qr_status status = ops->begin(run->backend, step, &tally);
     for (int64_t at = 0; at < run->n_pages && status == QR_OK;) {
-        int64_t pages[MOST_BATCH];
-        int64_t out[MOST_BATCH];
+        int64_t pages[MOST_BATCH] = {0};
+        int64_t out[MOST_BATCH] = {0};
         int64_t frames[MOST_BATCH];
         int64_t n = run->n_pages - at < run->n_batch ? run->n_pages - at : run->n_batch;
         n = at < run->n_frames && run->n_frames - at < n ? run->n_frames - at : n; /* all of them there, or none */
@@ -250,6 +271,33 @@ static qr_status make_tables(bench_run *run)
     return status == QR_OK ? qr_allocate(n_slots, 8, "slots", (void **)&run->filled) : status;
 }
 
+/* As a run chooses it. */
+static int64_t most_ahead(const bench_run *run)
+{
+    const int64_t pages = 4 * batch_bytes / run->page_bytes;
+    return pages < 2 ? 2 : pages > MOST_BATCH ? MOST_BATCH : pages;
+}
+
+static qr_status make_pager(bench_run *run)
+{
+    const bool alone = run->bench->factor == 0;
+    qr_pager_config config = {.ops = run->ops,
+                              .backend = run->backend,
+                              .timeout_s = QR_TIMEOUT_S,
+                              .n_agents = run->spec.n_agents,
+                              .page_agents = run->page_agents,
+                              .agent_bytes = STATE_DIM * (int64_t)sizeof(float),
+                              .high = 0.95,
+                              .low = 0.9,
+                              .sequential = !alone,
+                              .ahead = alone ? 0 : most_ahead(run),
+                              .plain_lru = run->bench->plain_lru};
+    config.tiers[QR_MEMORY_GPU] = (qr_memory_tier_config){.used = true, .pages = run->n_frames, .age_s = 1};
+    config.tiers[QR_MEMORY_CPU] = (qr_memory_tier_config){.used = true, .pages = run->n_pages};
+    qr_status status = qr_pager_create(&config, &run->pager);
+    return status == QR_OK ? qr_pager_make_first(run->pager) : status;
+}
+
 static int64_t pages_of(const options *wanted, double gib)
 {
     return (int64_t)(gib * 1024.0 / wanted->page_mib);
@@ -262,19 +310,19 @@ static qr_status prepare(bench_run *run, const options *wanted)
     const double agent_bytes = STATE_DIM * sizeof(float);
     run->page_agents = (int64_t)(wanted->page_mib * mib / agent_bytes) / QR_AGENTS_PER_WORD * QR_AGENTS_PER_WORD;
     run->page_bytes = run->page_agents * STATE_DIM * (int64_t)sizeof(float);
-    run->n_frames = pages_of(wanted, wanted->frames_gib);
-    run->n_pages = pages_of(wanted, wanted->frames_gib * run->bench->factor);
+    run->n_frames = run->bench->factor > 0 ? pages_of(wanted, wanted->frames_gib) : FEW_FRAMES;
+    run->n_pages = run->bench->factor > 0 ? pages_of(wanted, wanted->frames_gib * run->bench->factor) : FEW_FRAMES + 1;
     run->n_batch = batch_bytes / run->page_bytes;
     run->n_batch = run->n_batch < 1 ? 1 : run->n_batch > MOST_BATCH ? MOST_BATCH : run->n_batch;
     run->n_slots = run->n_pages - run->n_frames + (BATCHES_APART + 1) * run->n_batch;
-    if (run->page_agents < 1 || run->n_frames < BATCHES_APART * run->n_batch) {
+    if (run->page_agents < 1 || (run->bench->factor > 0 && run->n_frames < BATCHES_APART * run->n_batch)) {
         return qr_error(QR_USAGE, "pages of %lld agents and %lld frames: there must be more of both",
                         (long long)run->page_agents, (long long)run->n_frames);
     }
     (void)snprintf(deck, sizeof deck,
                    "agents: {count: %lld, options: 5}\nnetwork: {kind: complete}\n"
                    "model: {rule: neural, state_dim: %d, hidden: %d, temperature: 1}\n",
-                   (long long)(run->n_pages * run->page_agents), STATE_DIM, run->bench->hidden);
+                   (long long)run->n_pages * run->page_agents, STATE_DIM, run->bench->hidden);
     qr_status status = qr_deck_parse(run->bench->name, deck, strlen(deck), NULL, 0, &run->deck);
     if (status == QR_OK) {
         status = qr_network_spec_from_deck(run->deck, &run->spec);
@@ -298,6 +346,9 @@ static qr_status prepare(bench_run *run, const options *wanted)
     if (status == QR_OK) {
         status = run->ops->count(run->backend, &run->tally);
     }
+    if (status == QR_OK && run->bench->pager) {
+        return make_pager(run);
+    }
     if (status == QR_OK) {
         status = make_tables(run);
     }
@@ -306,6 +357,7 @@ static qr_status prepare(bench_run *run, const options *wanted)
 
 static void finish(bench_run *run)
 {
+    qr_pager_destroy(run->pager);
     if (run->backend != NULL) {
         if (run->memory != NULL) {
             run->ops->frames->free_host(run->backend, run->memory);
@@ -322,6 +374,19 @@ static void finish(bench_run *run)
     qr_deck_destroy(run->deck);
 }
 
+static qr_status take_step(bench_run *run)
+{
+    const qr_tally before = run->tally;
+    if (run->pager == NULL) {
+        return sweep(run);
+    }
+    qr_pager_counters counters;
+    qr_status status = qr_pager_step(run->pager, ++run->step, &before, &run->tally);
+    qr_pager_counters_read(run->pager, &counters);
+    run->moved = counters.down[QR_MEMORY_GPU].pages + counters.up[QR_MEMORY_CPU].pages;
+    return status;
+}
+
 static qr_status measure_sweeps(bench_run *run)
 {
     double seconds[STEPS];
@@ -329,15 +394,15 @@ static qr_status measure_sweeps(bench_run *run)
     qr_counters before;
     qr_counters after;
     const int64_t beyond = run->n_pages - run->n_frames;
-    qr_status status = sweep(run);
-    if (status == QR_OK) {
-        status = sweep(run);
+    qr_status status = QR_OK;
+    for (int i = 0; i < WARM_UP && status == QR_OK; i++) {
+        status = take_step(run);
     }
-    run->moved = 0;
+    const int64_t moved = run->moved;
     for (int i = 0; i < STEPS && status == QR_OK; i++) {
         run->ops->counters(run->backend, &before);
         const double since = qr_now_s();
-        status = sweep(run);
+        status = take_step(run);
         seconds[i] = qr_now_s() - since;
         run->ops->counters(run->backend, &after);
         busy[i] = (after.kernel_s - before.kernel_s) / seconds[i];
@@ -347,7 +412,7 @@ static qr_status measure_sweeps(bench_run *run)
     }
     const double gib = mib * 1024;
     const double least = 2.0 * (double)(beyond * run->page_bytes);
-    const double bytes = (double)run->moved / STEPS * (double)run->page_bytes;
+    const double bytes = (double)(run->moved - moved) / STEPS * (double)run->page_bytes;
     const double p50 = percentile(seconds, STEPS, 50);
     const double p99 = percentile(seconds, STEPS, 99);
     print_line(run, "s a step", p50, p99, beyond > 0 ? least / run->limit->both : p50,
@@ -360,6 +425,31 @@ static qr_status measure_sweeps(bench_run *run)
     }
     const double share = percentile(busy, STEPS, 50); /* sorts them */
     print_line(run, "kernel time over wall", share, busy[0], 1, "all of the wall clock");
+    return QR_OK;
+}
+
+/* Steps that need one page more than there are frames: one moves each way, with policy and page table, while others are
+ * updated. */
+static qr_status measure_pager_trips(bench_run *run)
+{
+    qr_pager_counters counters;
+    qr_status status = QR_OK;
+    for (int i = 0; i < TRIPS && status == QR_OK; i++) {
+        status = take_step(run);
+    }
+    if (status != QR_OK) {
+        return status;
+    }
+    qr_pager_counters_read(run->pager, &counters);
+    for (int way = 0; way < 2; way++) {
+        const qr_link_counters *link = way == 1 ? &counters.up[QR_MEMORY_CPU] : &counters.down[QR_MEMORY_GPU];
+        double p99 = 0;
+        char limit_is[96];
+        const double p50 = limit_link_page((size_t)run->page_bytes, way == 1, &p99);
+        (void)snprintf(limit_is, sizeof limit_is, "one plain copy and wait (p99 %.1f)", p99 * 1e6);
+        print_line(run, way == 1 ? "us for one page in, by the pager" : "us for one page out, by the pager",
+                   link->p50_us, link->p99_us, p50 * 1e6, limit_is);
+    }
     return QR_OK;
 }
 
@@ -432,9 +522,9 @@ static qr_status run_case(const bench_case *bench, const qr_backend_ops *ops, co
         printf("# %s: %lld pages of %lld agents, %.3g MiB each, %lld frames, %lld pages a batch; ready after %.1f s\n",
                bench->name, (long long)run.n_pages, (long long)run.page_agents, (double)run.page_bytes / mib,
                (long long)run.n_frames, (long long)run.n_batch, qr_now_s() - begin);
-        status = measure_sweeps(&run);
+        status = bench->factor > 0 ? measure_sweeps(&run) : measure_pager_trips(&run);
     }
-    if (status == QR_OK) {
+    if (status == QR_OK && !bench->pager) {
         status = measure_trips(&run);
     }
     if (status == QR_OK && bench->managed) {
@@ -459,7 +549,7 @@ static bool is_wanted(const bench_case *bench, char **names, int n)
 static int list_cases(void)
 {
     for (int i = 0; i < N_CASES; i++) {
-        printf("%-16sstates of %.3g times the frames, %d hidden units\n", cases[i].name, cases[i].factor,
+        printf("%-18sstates of %.3g times the frames, %d hidden units\n", cases[i].name, cases[i].factor,
                cases[i].hidden);
     }
     return 0;

@@ -38,7 +38,7 @@ qr_status qr_cuda_make_overlap(qr_backend *backend, int64_t wanted)
     const int64_t end = interior.first + interior.count;
     const int64_t least = wanted > 0 ? wanted : least_agents(part);
     int lowest = 0;
-    if (part->sweeps || interior.count < least || backend->network->halo.n_peers == 0) {
+    if (part->sweeps || backend->frames != NULL || interior.count < least || backend->network->halo.n_peers == 0) {
         return QR_OK;
     }
     overlap->interior = cut(part, interior.first, interior.count);

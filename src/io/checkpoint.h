@@ -8,7 +8,9 @@
  *   tier that is still at work on an older cut gives that up. Pages wait until all producers have begun.
  *
  *   QR_JOB_CUT_PAGE: slot with one page; first, count, bytes; arguments[2]: page number within the part; flags:
- *   qr_page_kind. The slot is acknowledged as soon as its bytes are compressed or found unchanged.
+ *   qr_page_kind. The slot is acknowledged as soon as its bytes are compressed or found unchanged. Without a slot the
+ *   page lies in the server's page store (io/page_store.h): flags: qr_page_kind | tier + 1 << QR_CUT_STORED_SHIFT;
+ *   arguments[3]: its version, which is kept until it has been read.
  *
  *   QR_JOB_CUT_COMMIT: payload: the manifest's text (in pieces: flags 0 more to come, 1 the last). Makes results
  * durable first (flush), then stores the manifest, then retires old generations. From one producer, and only once
@@ -29,6 +31,7 @@
 #include "io/generation.h"
 #include "queue/queue.h"
 
+enum { QR_CUT_STORED_SHIFT = 8 };
 enum { QR_TIER_NVME, QR_TIER_SSD, QR_TIER_HDD, QR_N_TIERS };
 
 /* "nvme", "ssd", "hdd". */
@@ -79,6 +82,7 @@ typedef struct qr_checkpoint_config {
     bool incremental;
     int threads; /* that compress */
     const char *deck_text, *version;
+    struct qr_page_store *pages; /* the same server's; stays the caller's. NULL: no page is anywhere but in slots */
     /* Replicas: on how many other servers, which (server numbers, [replicas]), and what counts as done. */
     int replicas;
     const int *replica_servers;

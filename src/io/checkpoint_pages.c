@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/timer.h"
 #include "io/file.h"
+#include "io/page_store.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,8 +44,19 @@ static void give_back_room(qr_page *page)
     cut->rooms -= page->has_room ? 1 : 0;
 }
 
+/* What the page store kept for this page it need not keep any longer. */
+static void let_go(qr_page *page)
+{
+    if (page->held_by >= 0) {
+        qr_page_store_release(page->cut->tier->owner->config.pages, page->held_by, page->job.arguments[2],
+                              page->job.arguments[3]);
+        page->held_by = -1;
+    }
+}
+
 void qr_page_release(qr_page *page)
 {
+    let_go(page);
     give_back_room(page);
     free(page);
 }
@@ -186,6 +198,42 @@ static void pack_slot(qr_pool_task *task, int worker)
     pthread_mutex_unlock(&checkpoint->lock);
 }
 
+/* A page that lies in the page store. */
+static void pack_stored(qr_pool_task *task, int worker)
+{
+    qr_page *page = (qr_page *)(void *)task;
+    qr_cut *cut = page->cut;
+    qr_checkpoint *checkpoint = cut->tier->owner;
+    unsigned char *raw = checkpoint->benches[worker].raw;
+    int64_t bytes = (int64_t)page->record.raw_bytes;
+    qr_status status = QR_OK;
+    pthread_mutex_lock(&checkpoint->lock);
+    bool wanted = !cut->given_up;
+    qr_packed *room = wanted ? find_room(cut) : NULL;
+    pthread_mutex_unlock(&checkpoint->lock);
+    page->packed = room;
+    if (wanted) {
+        status = qr_page_store_read(checkpoint->config.pages, page->held_by, page->job.arguments[2],
+                                    (page->job.flags >> QR_CUT_STORED_SHIFT) - 1, page->job.arguments[3], raw, bytes);
+    }
+    let_go(page);
+    double start = qr_now_s();
+    if (wanted && status == QR_OK) {
+        XXH128_hash_t hash = XXH3_128bits(raw, (size_t)bytes);
+        page->record.raw_hash = (qr_hash){.low = hash.low64, .high = hash.high64};
+        const qr_page_record *same = qr_earlier_find(cut->earlier, &page->record);
+        if (same != NULL) {
+            page->record = *same;
+            page->taken_over = true;
+        } else {
+            status = pack(page, room, raw, raw);
+        }
+    }
+    pthread_mutex_lock(&checkpoint->lock);
+    finish(page, status, qr_now_s() - start);
+    pthread_mutex_unlock(&checkpoint->lock);
+}
+
 static void pack_drained(qr_pool_task *task, int worker)
 {
     qr_page *page = (qr_page *)(void *)task;
@@ -240,6 +288,7 @@ bool qr_pages_feed(qr_cut *cut)
         }
         page->cut = cut;
         page->producer = -1;
+        page->held_by = -1;
         page->source = cut->fed++;
         page->record = cut->source_pages[page->source];
         page->has_room = true;
@@ -264,28 +313,30 @@ bool qr_pages_feed(qr_cut *cut)
 static bool make_record(const qr_checkpoint_config *config, const qr_generation_part *part, const qr_job *job,
                         qr_page_record *record)
 {
-    bool votes = job->flags == QR_PAGE_VOTES;
+    int kind = job->flags & ((1 << QR_CUT_STORED_SHIFT) - 1);
+    bool votes = kind == QR_PAGE_VOTES;
     int64_t number = job->arguments[2];
     int64_t agents = votes ? config->page_agents_votes : config->page_agents_state;
     int64_t unit = votes ? 1 : config->state_dim * (int64_t)sizeof(float);
-    if ((!votes && job->flags != QR_PAGE_STATE) || number < 0 ||
-        number >= qr_pages_of(config, job->flags, part->count)) {
+    if ((!votes && kind != QR_PAGE_STATE) || number < 0 || number >= qr_pages_of(config, kind, part->count)) {
         return false;
     }
     int64_t left = part->count - number * agents;
     *record = (qr_page_record){.part = part->part,
-                               .kind = job->flags,
+                               .kind = kind,
                                .number = number,
                                .first = part->first + number * agents,
                                .count = left < agents ? left : agents};
     record->raw_bytes = (uint64_t)(record->count * unit);
-    return job->first == record->first && job->count == record->count && job->bytes == (int64_t)record->raw_bytes;
+    return job->first == record->first && job->count == record->count &&
+           job->bytes == (job->slot != QR_NO_SLOT ? (int64_t)record->raw_bytes : 0);
 }
 
 void qr_page_take(qr_checkpoint *checkpoint, int producer, const qr_job *job)
 {
     int64_t t = job->arguments[1];
     qr_cut *cut = t >= 0 && t < QR_N_TIERS ? qr_cut_find(&checkpoint->tiers[t], job->arguments[0]) : NULL;
+    bool stored = job->flags >> QR_CUT_STORED_SHIFT != 0;
     qr_page *page = NULL;
     qr_status status = QR_OK;
     if (cut == NULL) {
@@ -295,7 +346,8 @@ void qr_page_take(qr_checkpoint *checkpoint, int producer, const qr_job *job)
     page = calloc(1, sizeof *page);
     if (page == NULL) {
         status = qr_error_memory(sizeof *page, "a checkpoint");
-    } else if (job->slot == QR_NO_SLOT || cut->from != NULL || !cut->begun[producer] ||
+    } else if (stored == (job->slot != QR_NO_SLOT) || (stored && checkpoint->config.pages == NULL) ||
+               cut->from != NULL || !cut->begun[producer] ||
                !make_record(&checkpoint->config, &cut->parts[producer], job, &page->record)) {
         status = qr_error(QR_INTERNAL, "generation %lld: page %lld of %lld agents from %lld on does not fit",
                           (long long)cut->generation, (long long)job->arguments[2], (long long)job->count,
@@ -313,8 +365,14 @@ void qr_page_take(qr_checkpoint *checkpoint, int producer, const qr_job *job)
     page->cut = cut;
     page->producer = producer;
     page->job = *job;
-    page->payload = qr_queue_slot(&checkpoint->queues[producer], job->slot);
-    page->task.run = pack_slot;
+    page->held_by = -1;
+    page->task.run = stored ? pack_stored : pack_slot;
+    if (stored) {
+        page->held_by = producer;
+        qr_page_store_hold(checkpoint->config.pages, producer, job->arguments[2], job->arguments[3]);
+    } else {
+        page->payload = qr_queue_slot(&checkpoint->queues[producer], job->slot);
+    }
     cut->arrived++;
     cut->progress++;
     qr_page_push(&cut->waiting, page);

@@ -38,6 +38,7 @@ typedef struct qr_page {
     qr_packed *packed; /* NULL: not packed yet, or taken over */
     bool taken_over;
     bool has_room; /* counts among the cut's rooms */
+    int held_by;   /* producer whose page in the page store is kept for it; -1: none */
 } qr_page;
 
 typedef struct qr_page_list {

@@ -73,15 +73,7 @@ qr_status qr_checkpoints_begin(qr_simulation *simulation)
         c->tiers[t].used = directory != NULL;
         free(directory);
     }
-    /* Pages are touched now, so that the first cut does not wait for the system to find memory. */
-    const qr_queue *queue = &simulation->results.queue;
-    size_t bytes = (size_t)queue->n_slots * (size_t)queue->slot_bytes;
-    for (size_t at = 0; at < bytes; at += 4096) {
-        ((volatile unsigned char *)queue->slots)[at] = 0;
-    }
-    if (simulation->ops->register_memory != NULL) {
-        simulation->ops->register_memory(simulation->backend, queue->slots, bytes);
-    }
+    qr_slab_prepare(simulation);
     return status;
 }
 

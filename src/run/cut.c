@@ -1,6 +1,6 @@
 /* A cut: every page of this rank goes into a slot of its own, and the rank goes on. Where slots are short, it waits for
  * the server to compress what it has. */
-#include "run/simulation.h"
+#include "run/paging.h"
 
 #include "base/memory.h"
 
@@ -70,7 +70,7 @@ static qr_status send_batch(qr_simulation *simulation, batch *b)
         int64_t taken = 0;
         status = take_slots(simulation, b, sent, &taken);
         if (status == QR_OK) {
-            status = simulation->ops->copy_out(simulation->backend, b->pieces + sent, taken);
+            status = qr_states_copy_out(simulation, b->pieces + sent, taken);
         }
         for (int64_t i = sent; i < sent + taken; i++) {
             if (status == QR_OK) {
@@ -87,14 +87,40 @@ static qr_status send_batch(qr_simulation *simulation, batch *b)
     return status;
 }
 
+/* A page that lies with the server already: it takes it from there, as it is now, whatever becomes of it afterwards. */
+static qr_status send_stored(qr_simulation *simulation, int64_t generation, int tier, int64_t number, int64_t at,
+                             int64_t count, bool *sent)
+{
+    int stored_tier = 0;
+    int64_t version = 0;
+    qr_pager *pager = simulation->paging.pager;
+    *sent = pager != NULL && qr_pager_on_disk(pager, number, &stored_tier, &version);
+    if (!*sent) {
+        return QR_OK;
+    }
+    qr_job job = {.kind = QR_JOB_CUT_PAGE,
+                  .step = simulation->step,
+                  .first = simulation->network->own.first + at,
+                  .count = count,
+                  .slot = QR_NO_SLOT,
+                  .flags = (int32_t)QR_PAGE_STATE | (stored_tier + 1) << QR_CUT_STORED_SHIFT,
+                  .arguments = {generation, tier, number, version}};
+    return qr_queue_submit(&simulation->results.queue, &job, simulation->results.timeout_s);
+}
+
 static qr_status send_pages(qr_simulation *simulation, int64_t generation, int tier, qr_page_kind kind,
                             int64_t page_agents, batch *b)
 {
     int64_t own = simulation->network->own.count;
     qr_status status = QR_OK;
     for (int64_t at = 0, number = 0; at < own && status == QR_OK; at += page_agents, number++) {
-        add_page(simulation, generation, tier, kind, number, at, qr_min64(page_agents, own - at), b);
-        status = b->n == MOST_AT_ONCE ? send_batch(simulation, b) : QR_OK;
+        int64_t count = qr_min64(page_agents, own - at);
+        bool sent = false;
+        status = kind == QR_PAGE_STATE ? send_stored(simulation, generation, tier, number, at, count, &sent) : QR_OK;
+        if (status == QR_OK && !sent) {
+            add_page(simulation, generation, tier, kind, number, at, count, b);
+            status = b->n == MOST_AT_ONCE ? send_batch(simulation, b) : QR_OK;
+        }
     }
     return status;
 }

@@ -1,6 +1,6 @@
 /* The step loop of the compute ranks. All of them go through the same steps: whatever one rank must tell the others (a
  * signal, a failure, that output is due) travels with the tally's reduction, so that all stop at the same step. */
-#include "run/simulation.h"
+#include "run/paging.h"
 
 #include "base/log.h"
 
@@ -60,12 +60,13 @@ static void advance(loop *l, int64_t step)
     double at = qr_now_s();
     for (int colour = 0; colour < n_colours; colour++) {
         note_failure(l, qr_halo_exchange_start(simulation->exchange));
-        if (!model->sweeps && simulation->ops->begin_update != NULL) { /* while votes travel */
+        if (!model->sweeps && simulation->paging.pager == NULL &&
+            simulation->ops->begin_update != NULL) { /* while votes travel */
             note_failure(l, simulation->ops->begin_update(simulation->backend, step, &before));
         }
         note_failure(l, qr_halo_exchange_finish(simulation->exchange));
         at = qr_timer_lap(&simulation->timers, QR_PHASE_HALO, at);
-        note_failure(l, simulation->ops->update(simulation->backend, step, colour, &before, &simulation->tally));
+        note_failure(l, qr_states_step(simulation, step, colour, &before));
         at = qr_timer_lap(&simulation->timers, QR_PHASE_UPDATE, at);
     }
     l->notes = local_notes(l);
@@ -227,8 +228,9 @@ qr_status qr_engine_run(qr_simulation *simulation)
     qr_consensus so_far = simulation->consensus;
     simulation->consensus = qr_consensus_begin(simulation->spec.n_agents, deck->agents.options, deck->consensus.quorum,
                                                deck->consensus.hold);
-    bool alone = simulation->ops->run != NULL && simulation->ops->runs_alone(simulation->backend) &&
-                 deck->comm.exchange != QR_EXCHANGE_MPI_HOST && deck->comm.exchange != QR_EXCHANGE_MPI_CUDA;
+    bool alone = !simulation->paging.wanted && simulation->ops->run != NULL &&
+                 simulation->ops->runs_alone(simulation->backend) && deck->comm.exchange != QR_EXCHANGE_MPI_HOST &&
+                 deck->comm.exchange != QR_EXCHANGE_MPI_CUDA;
     l.batch = 1;
     simulation->started_s = qr_now_s();
     count_start(&l);

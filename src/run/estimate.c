@@ -1,5 +1,5 @@
 /* About how much memory a run needs, before it takes any: small buffers are left out. */
-#include "run/simulation.h"
+#include "run/paging.h"
 
 #include "base/log.h"
 
@@ -29,9 +29,11 @@ int64_t qr_estimate_part_bytes(const qr_simulation *simulation, const qr_model *
     int64_t n_own = qr_partition_range(spec->n_agents, simulation->comm->n_parts, part).count;
     const qr_backend_ops *ops = qr_backend_find("cpu");
     qr_queue_shape shape = qr_shape_of_queue(simulation, part);
+    const qr_paging *paging = &simulation->paging; /* that of this rank is much as everybody's */
+    int64_t elsewhere = paging->wanted ? paging->needed_bytes - qr_paging_resident_bytes(paging) : 0;
     return ops->bytes_estimate(model, spec, n_own, view_estimate(spec, n_own)) +
            (model->sweeps ? qr_network_colour_bytes(spec, n_own) : 0) +
-           qr_network_bytes_estimate(spec, simulation->comm->n_parts) + (int64_t)qr_queue_bytes(&shape);
+           qr_network_bytes_estimate(spec, simulation->comm->n_parts) + (int64_t)qr_queue_bytes(&shape) - elsewhere;
 }
 
 static int64_t node_need(const qr_simulation *simulation, const qr_model *model)

@@ -1,7 +1,13 @@
 #include "run/simulation.h"
 
+#include "io/source.h"
+
 #include <hwloc.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+enum { MAX_SYSTEM_TEXT = 1 << 16 };
 
 int qr_machine_cores(void)
 {
@@ -60,6 +66,54 @@ int64_t qr_machine_memory(void)
     long pages = sysconf(_SC_PHYS_PAGES);
     long page_bytes = sysconf(_SC_PAGESIZE);
     return pages > 0 && page_bytes > 0 ? (int64_t)pages * page_bytes : 0;
+}
+
+/* The number after `name` at the beginning of a line, or alone in the file where that is ""; -1: none. */
+static int64_t read_number(const char *path, const char *name)
+{
+    char *text = NULL;
+    size_t n = 0;
+    long long value = -1;
+    if (qr_io_read_text(path, MAX_SYSTEM_TEXT, &text, &n) != QR_OK) {
+        return -1;
+    }
+    const char *at = text;
+    size_t skip = strlen(name);
+    while (at != NULL && strncmp(at, name, skip) != 0) {
+        at = strchr(at, '\n');
+        at = at != NULL ? at + 1 : NULL;
+    }
+    if (at != NULL) {
+        char *end = NULL;
+        value = strtoll(at + skip, &end, 10);
+        value = end == at + skip || value < 0 ? -1 : value; /* "max" */
+    }
+    free(text);
+    return value;
+}
+
+/* What a control group leaves, of version 2 or 1; memory that merely caches files can be had back. -1: no limit. */
+static int64_t group_leaves(void)
+{
+    static const char *const limits[] = {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+    static const char *const used[][2] = {{"/sys/fs/cgroup/memory.stat", "anon "},
+                                          {"/sys/fs/cgroup/memory/memory.stat", "total_rss "}};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        int64_t limit = read_number(limits[i], "");
+        int64_t taken = limit >= 0 ? read_number(used[i][0], used[i][1]) : -1;
+        if (limit >= 0) {
+            return taken > 0 && taken < limit ? limit - taken : limit;
+        }
+    }
+    return -1;
+}
+
+int64_t qr_machine_free_memory(void)
+{
+    int64_t kib = read_number("/proc/meminfo", "MemAvailable:");
+    int64_t have = kib >= 0 ? kib * 1024 : qr_machine_memory();
+    int64_t left = group_leaves();
+    return left >= 0 && left < have ? left : have;
 }
 
 qr_status qr_check_processor(void)

@@ -1,8 +1,16 @@
 /* Whether states are paged, and what will lie where. */
 #include "run/paging.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* `auto` leaves an eighth of what is free, and no less than this much of it where there is more. */
+enum { AUTO_SHARE = 8 };
+#define LEAST_ROOM (INT64_C(256) << 20)
+
+/* Blocks of the page store; prefetch by itself; slots for pages that are asked for or leave at that moment. */
+enum { BLOCK_BYTES = 4096, AHEAD_BYTES = 64 << 20, LEAST_AHEAD = 2, MOST_AHEAD = 64, SPARE_SLOTS = 4 };
 
 static const qr_deck_memory_tier *disk_of(const qr_deck *deck, int tier)
 {
@@ -104,4 +112,253 @@ qr_status qr_paging_check(const qr_deck *deck)
         }
     }
     return QR_OK;
+}
+
+/* --- what will lie where --- */
+
+int64_t qr_paging_auto_bytes(int64_t free_bytes)
+{
+    int64_t room = free_bytes / AUTO_SHARE > LEAST_ROOM ? free_bytes / AUTO_SHARE : LEAST_ROOM;
+    return free_bytes - qr_min64(room, free_bytes / 2);
+}
+
+static int64_t page_bytes(const qr_paging *paging)
+{
+    return paging->page_agents * paging->agent_bytes;
+}
+
+/* A page as the page store lays it down when it does not shrink: whole blocks, and one for the extent's head. */
+static int64_t stored_bytes(const qr_paging *paging)
+{
+    return (page_bytes(paging) + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES + BLOCK_BYTES;
+}
+
+static qr_status too_small(const qr_deck *deck, const qr_paging *paging, const qr_paging_place *place, const char *tier,
+                           int64_t least)
+{
+    char key[64];
+    (void)snprintf(key, sizeof key, "memory.tiers.%s.capacity", tier);
+    return qr_deck_complain(deck, key,
+                            "does not hold one page of %lld bytes for each of %d compute rank%s; it needs %lld B, or "
+                            "memory.page a smaller size",
+                            (long long)page_bytes(paging), place->ranks_here, place->ranks_here == 1 ? "" : "s",
+                            (long long)least);
+}
+
+static qr_status plan_gpu(const qr_deck *deck, const qr_paging_place *place, qr_paging *paging)
+{
+    qr_memory_tier_config *tier = &paging->tiers[QR_MEMORY_GPU];
+    int64_t capacity = deck->memory.tiers.gpu.capacity;
+    if (!place->on_device) {
+        return QR_OK;
+    }
+    tier->used = true;
+    tier->age_s = deck->memory.tiers.gpu.age;
+    tier->pages = capacity > 0 ? capacity / page_bytes(paging) : place->device_frames;
+    if (capacity > 0 && tier->pages == 0) {
+        return too_small(deck, paging, place, "gpu", page_bytes(paging));
+    }
+    if (capacity == 0) {
+        paging->auto_free[QR_MEMORY_GPU] = place->device_free;
+        paging->auto_left[QR_MEMORY_GPU] = place->device_free - tier->pages * page_bytes(paging);
+    }
+    return QR_OK;
+}
+
+static qr_status plan_cpu(const qr_deck *deck, const qr_paging_place *place, qr_paging *paging)
+{
+    qr_memory_tier_config *tier = &paging->tiers[QR_MEMORY_CPU];
+    int64_t capacity = deck->memory.tiers.cpu.capacity;
+    int64_t bytes = capacity > 0 ? capacity : qr_paging_auto_bytes(place->free_bytes);
+    tier->used = true;
+    tier->age_s = deck->memory.tiers.cpu.age;
+    tier->pages = bytes / place->ranks_here / page_bytes(paging);
+    if (capacity > 0 && tier->pages == 0) {
+        return too_small(deck, paging, place, "cpu", page_bytes(paging) * place->ranks_here);
+    }
+    if (capacity == 0) {
+        paging->auto_free[QR_MEMORY_CPU] = place->free_bytes;
+        paging->auto_left[QR_MEMORY_CPU] = place->free_bytes - bytes;
+        tier->pages = tier->pages > 0 || place->on_device ? tier->pages : 1;
+    }
+    tier->used = tier->pages > 0;
+    return QR_OK;
+}
+
+/* With checkpoints some pages lie there twice for a while: as they were when a cut began, and as they are. */
+static qr_status plan_disk(const qr_deck *deck, int t, const qr_paging_place *place, qr_paging *paging)
+{
+    const qr_deck_memory_tier *disk = disk_of(deck, t);
+    qr_memory_tier_config *tier = &paging->tiers[QR_MEMORY_NVME + t];
+    if (disk->directory[0] == '\0') {
+        return QR_OK;
+    }
+    tier->used = true;
+    tier->age_s = t + 1 < QR_N_TIERS ? disk->age : 0.0;
+    tier->pages = paging->n_pages;
+    if (disk->capacity > 0) {
+        int64_t room = disk->capacity / place->ranks_here / stored_bytes(paging);
+        int64_t moving = qr_checkpoints_wanted(deck) ? qr_min64(paging->ahead, room / 2) : 0;
+        tier->pages = qr_min64(room - moving, paging->n_pages);
+    }
+    return tier->pages > 0 ? QR_OK
+                           : too_small(deck, paging, place, qr_tier_name(t), stored_bytes(paging) * place->ranks_here);
+}
+
+static int64_t choose_ahead(const qr_deck *deck, int64_t bytes)
+{
+    int64_t pages = AHEAD_BYTES / bytes;
+    pages = pages < LEAST_AHEAD ? LEAST_AHEAD : pages > MOST_AHEAD ? MOST_AHEAD : pages;
+    return deck->memory.prefetch.ahead > 0 ? deck->memory.prefetch.ahead : pages;
+}
+
+static void add(char *text, size_t n, const char *format, ...) QR_PRINTF(3, 4);
+
+static void add(char *text, size_t n, const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text + used, n - used, format, args);
+    va_end(args);
+}
+
+/* Bytes needed, bytes there, and what would help. */
+static qr_status does_not_fit(const qr_deck *deck, const qr_paging *paging)
+{
+    char tiers[256] = "";
+    char keys[512] = "";
+    bool limited = false; /* by the machine, and not by the deck */
+    for (int m = 0; m < QR_N_MEMORY_TIERS; m++) {
+        const qr_memory_tier_config *tier = &paging->tiers[m];
+        const char *name = qr_memory_tier_name((qr_memory_tier)m);
+        bool disk = m >= QR_MEMORY_NVME;
+        if (tier->used) {
+            add(tiers, sizeof tiers, "%s%s %lld", tiers[0] != '\0' ? ", " : "", name,
+                (long long)(tier->pages * page_bytes(paging)));
+            limited = limited || (!disk && paging->auto_free[m] > 0);
+        }
+        if (tier->used && (disk || paging->auto_free[m] == 0)) {
+            add(keys, sizeof keys, "%smemory.tiers.%s.capacity", keys[0] != '\0' ? ", " : "", name);
+        } else if (disk && !tier->used) {
+            add(keys, sizeof keys, "%smemory.tiers.%s.directory", keys[0] != '\0' ? ", " : "", name);
+        }
+    }
+    const char *more = deck->memory.tiers.cpu.capacity > 0 ? "" : ", more nodes";
+    return qr_error(limited ? QR_RESOURCE : QR_USAGE,
+                    "the states of a compute rank take %lld bytes (%lld pages), and memory.tiers hold %lld of each "
+                    "rank's (%s); what helps: %s%s, or fewer agents or a smaller model.state_dim",
+                    (long long)paging->needed_bytes, (long long)paging->n_pages, (long long)paging->there_bytes, tiers,
+                    keys, more);
+}
+
+qr_status qr_paging_plan(const qr_deck *deck, const qr_paging_place *place, qr_paging *paging)
+{
+    qr_memory_tier first = place->on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU;
+    *paging = (qr_paging){.on_device = place->on_device,
+                          .page_agents = place->page_agents,
+                          .agent_bytes = place->agent_bytes,
+                          .n_pages = (place->own + place->page_agents - 1) / place->page_agents,
+                          .needed_bytes = place->own * place->agent_bytes};
+    paging->ahead = choose_ahead(deck, page_bytes(paging));
+    qr_status status = plan_gpu(deck, place, paging);
+    status = status == QR_OK ? plan_cpu(deck, place, paging) : status;
+    for (int t = 0; t < QR_N_TIERS && status == QR_OK; t++) {
+        status = plan_disk(deck, t, place, paging);
+        paging->on_disk = paging->on_disk || paging->tiers[QR_MEMORY_NVME + t].used;
+    }
+    if (status != QR_OK) {
+        return status;
+    }
+    for (int m = 0; m < QR_N_MEMORY_TIERS; m++) {
+        qr_memory_tier_config *tier = &paging->tiers[m];
+        tier->pages = tier->used ? qr_min64(tier->pages, paging->n_pages) : 0;
+        paging->there_bytes += tier->pages * page_bytes(paging);
+    }
+    bool limited = first == QR_MEMORY_GPU || deck->memory.tiers.cpu.capacity > 0 || paging->on_disk;
+    paging->wanted = paging->tiers[first].pages < paging->n_pages && limited;
+    paging->plan = qr_page_plan_make(paging->n_pages, paging->tiers, place->on_device);
+    return !paging->wanted || paging->plan.fits ? QR_OK : does_not_fit(deck, paging);
+}
+
+/* --- of a run --- */
+
+/* What the rest of a rank will take of the node's memory, about: votes, network, slots. */
+static int64_t rest_bytes(const qr_simulation *simulation, int part)
+{
+    int64_t own = qr_partition_range(simulation->spec.n_agents, simulation->comm->n_parts, part).count;
+    return qr_estimate_part_bytes(simulation, simulation->model, part) -
+           own * simulation->model->state_dim * (int64_t)sizeof(float);
+}
+
+static qr_paging_place find_place(const qr_simulation *simulation)
+{
+    const qr_comm *comm = simulation->comm;
+    qr_paging_place place = {.agent_bytes = simulation->model->state_dim * (int64_t)sizeof(float),
+                             .own = simulation->network->own.count,
+                             .free_bytes = qr_machine_free_memory()};
+    place.page_agents = qr_page_agents(simulation, place.agent_bytes);
+    for (int rank = 0; rank < comm->size; rank++) {
+        if (comm->all[rank].node == comm->me.node && comm->all[rank].role == QR_ROLE_COMPUTE) {
+            place.ranks_here++;
+            place.free_bytes -= rest_bytes(simulation, comm->all[rank].part);
+        }
+    }
+    place.free_bytes = place.free_bytes > 0 ? place.free_bytes : 0;
+    return place;
+}
+
+qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup)
+{
+    const qr_deck *deck = simulation->deck;
+    const qr_frame_ops *frames = simulation->ops->frames;
+    qr_paging *paging = &simulation->paging;
+    if (simulation->model->state_dim == 0 || frames == NULL) {
+        return QR_OK;
+    }
+    /* All look before anybody takes memory. */
+    qr_paging_place place = find_place(simulation);
+    MPI_Barrier(simulation->comm->compute);
+    qr_status status = QR_OK;
+    setup->page_agents = place.page_agents;
+    place.on_device = frames->memory == NULL;
+    if (place.on_device && deck->memory.tiers.gpu.capacity == 0) {
+        status = frames->room(setup, &place.device_frames, &place.device_free);
+    }
+    status = status == QR_OK ? qr_paging_plan(deck, &place, paging) : status;
+    if (status != QR_OK) {
+        status = qr_error_context(status, "compute rank %d", simulation->comm->me.part);
+    }
+    status = qr_comm_agree(simulation->comm->compute, status);
+    int wanted = paging->wanted ? 1 : 0;
+    MPI_Allreduce(MPI_IN_PLACE, &wanted, 1, MPI_INT, MPI_MAX, simulation->comm->compute);
+    paging->wanted = wanted != 0;
+    setup->page_agents = paging->wanted ? place.page_agents : 0;
+    setup->n_frames = paging->wanted ? paging->tiers[place.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU].pages : 0;
+    return status;
+}
+
+void qr_paging_share(qr_simulation *simulation)
+{
+    qr_paging *paging = &simulation->paging;
+    int answers[2] = {paging->wanted ? 1 : 0, paging->wanted && paging->on_disk ? 1 : 0};
+    MPI_Allreduce(MPI_IN_PLACE, answers, 2, MPI_INT, MPI_MAX, simulation->comm->world);
+    paging->wanted = answers[0] != 0;
+    paging->on_disk = answers[1] != 0;
+}
+
+int64_t qr_paging_slots(const qr_simulation *simulation)
+{
+    const qr_deck *deck = simulation->deck;
+    int64_t agent = deck->model.state_dim * (int64_t)sizeof(float);
+    if (!simulation->paging.wanted || !simulation->paging.on_disk) {
+        return 0;
+    }
+    return 2 * choose_ahead(deck, qr_page_agents(simulation, agent) * agent) + SPARE_SLOTS;
+}
+
+int64_t qr_paging_resident_bytes(const qr_paging *paging)
+{
+    int64_t pages = paging->tiers[QR_MEMORY_CPU].pages;
+    return paging->wanted ? pages * page_bytes(paging) : paging->needed_bytes;
 }

@@ -1,5 +1,7 @@
 #include "run/reload.h"
 
+#include "run/paging.h"
+
 #include "base/memory.h"
 
 #include <omp.h>
@@ -318,7 +320,7 @@ static qr_status store(const qr_simulation *simulation, const page_head *head, c
 {
     int64_t at = head->first - simulation->network->own.first;
     return head->kind == QR_PAGE_VOTES ? simulation->ops->write_votes(simulation->backend, at, head->count, agents)
-                                       : simulation->ops->write_state(simulation->backend, at, head->count, agents);
+                                       : qr_states_write(simulation, at, head->count, agents);
 }
 
 /* Takes a message that has come; false when there is none. */

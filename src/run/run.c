@@ -1,3 +1,4 @@
+#include "run/paging.h"
 #include "run/simulation.h"
 
 #include "base/log.h"
@@ -113,6 +114,37 @@ static bool is_resumable(const qr_simulation *simulation)
     return resumable != 0;
 }
 
+/* From agents as they begin, or as a checkpoint has them, to servers that wait for the first step. Until results have
+ * been looked at nothing is written; but a restart puts states where they do not fit into memory. */
+static qr_status prepare(qr_simulation *simulation)
+{
+    bool restarts = simulation->options->restart != NULL;
+    qr_paging_share(simulation);
+    qr_status status = qr_queues_create(simulation);
+    if (status == QR_OK && restarts) {
+        status = qr_paging_begin(simulation);
+    }
+    if (status == QR_OK) {
+        double at = qr_now_s();
+        status = restarts ? qr_simulation_restart(simulation) : qr_simulation_check_tiers(simulation);
+        (void)qr_timer_lap(&simulation->timers, QR_PHASE_RELOAD, at);
+    }
+    if (status == QR_OK) {
+        status = qr_simulation_check_directory(simulation);
+    }
+    if (status == QR_OK) {
+        status = qr_simulation_clean_tiers(simulation);
+    }
+    if (status == QR_OK && !restarts) {
+        status = qr_paging_begin(simulation);
+    }
+    if (status == QR_OK) {
+        status = qr_states_make_first(simulation);
+    }
+    qr_paging_settle(simulation);
+    return status == QR_OK ? qr_servers_create(simulation) : status;
+}
+
 qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
 {
     qr_simulation simulation;
@@ -143,18 +175,7 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
         qr_signals_install(); /* until here a signal just ends the process: nothing is lost */
     }
     if (status == QR_OK) {
-        double at = qr_now_s();
-        status = options->restart != NULL ? qr_simulation_restart(&simulation) : qr_simulation_check_tiers(&simulation);
-        (void)qr_timer_lap(&simulation.timers, QR_PHASE_RELOAD, at);
-    }
-    if (status == QR_OK) {
-        status = qr_simulation_check_directory(&simulation);
-    }
-    if (status == QR_OK) {
-        status = qr_simulation_clean_tiers(&simulation);
-    }
-    if (status == QR_OK) {
-        status = qr_servers_create(&simulation);
+        status = prepare(&simulation);
     }
     if (status == QR_OK) {
         status = serve_and_step(&simulation);

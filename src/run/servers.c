@@ -1,4 +1,5 @@
 /* The queues between compute ranks and I/O servers, and the servers themselves. */
+#include "run/paging.h"
 #include "run/replicas.h"
 #include "run/simulation.h"
 
@@ -50,6 +51,7 @@ static qr_status create_server(qr_simulation *simulation)
     int server = simulation->comm->me.server;
     qr_checkpoint_config checkpoint;
     status = qr_tiers_configure(simulation, server, &checkpoint);
+    checkpoint.pages = simulation->paging.store;
     checkpoint.version = QR_VERSION " (" QR_REVISION ")";
     const qr_deck *deck = simulation->deck;
     const qr_network_spec *spec = &simulation->spec;
@@ -81,7 +83,8 @@ static qr_status create_server(qr_simulation *simulation)
                            .series_every = deck->output.series_every.steps,
                            .snapshot_every = deck->output.snapshot_every.steps,
                            .checkpoint = checkpoint.enabled ? &checkpoint : NULL,
-                           .transport = checkpoint.replicas > 0 ? &simulation->transport : NULL};
+                           .transport = checkpoint.replicas > 0 ? &simulation->transport : NULL,
+                           .pages = simulation->paging.store};
     if (status == QR_OK) {
         status =
             qr_io_server_create(&config, simulation->server_queues, simulation->n_server_queues, &simulation->server);
@@ -153,7 +156,7 @@ static qr_status create_mail(qr_simulation *simulation)
     return qr_replica_mail_create(comm, &simulation->replica_mail, &simulation->transport);
 }
 
-qr_status qr_servers_create(qr_simulation *simulation)
+qr_status qr_queues_create(qr_simulation *simulation)
 {
     qr_comm *comm = simulation->comm;
     bool own = qr_comm_serves_itself(comm);
@@ -172,19 +175,20 @@ qr_status qr_servers_create(qr_simulation *simulation)
         }
     }
     status = qr_comm_agree(comm->world, status); /* also: queues exist before producers attach */
-    if (status == QR_OK && simulation->deck->checkpoint.replicas > 0) {
-        status = create_mail(simulation);
-    }
-    if (status != QR_OK) {
-        return status;
-    }
-    if (!own && computes) {
+    if (status == QR_OK && !own && computes) {
         status = qr_queue_attach(mine, bytes, &simulation->results.queue);
     }
+    return qr_comm_agree(comm->world, status);
+}
+
+qr_status qr_servers_create(qr_simulation *simulation)
+{
+    const qr_comm *comm = simulation->comm;
+    qr_status status = simulation->deck->checkpoint.replicas > 0 ? create_mail(simulation) : QR_OK;
     if (status == QR_OK) {
         status = qr_check_own_maps(simulation, "at the start");
     }
-    if (status == QR_OK && (own || comm->me.role == QR_ROLE_IO)) {
+    if (status == QR_OK && (qr_comm_serves_itself(comm) || comm->me.role == QR_ROLE_IO)) {
         status = create_server(simulation);
     }
     return qr_comm_agree(comm->world, status);
@@ -201,6 +205,7 @@ qr_status qr_servers_start_thread(qr_simulation *simulation)
 void qr_servers_clear(qr_simulation *simulation)
 {
     qr_io_server_destroy(simulation->server);
+    qr_paging_clear_store(simulation);
     qr_replica_mail_destroy(simulation->replica_mail);
     if (simulation->window != MPI_WIN_NULL) {
         MPI_Win_free(&simulation->window);

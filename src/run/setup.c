@@ -88,6 +88,21 @@ qr_status qr_simulation_check(qr_simulation *simulation)
     return qr_comm_agree(MPI_COMM_WORLD, status);
 }
 
+/* Behind the resolved deck, as comments: what will lie where. */
+static qr_status add_plan(qr_simulation *simulation)
+{
+    char plan[4096];
+    qr_paging_describe_deck(simulation->deck, simulation->spec.n_agents, plan, sizeof plan);
+    size_t n = strlen(simulation->used_text);
+    char *longer = realloc(simulation->used_text, n + strlen(plan) + 2);
+    if (longer == NULL) {
+        return qr_error_memory(n + sizeof plan, "the resolved deck");
+    }
+    simulation->used_text = longer;
+    (void)snprintf(longer + n, strlen(plan) + 2, "%s%s", plan[0] != '\0' ? "\n" : "", plan);
+    return QR_OK;
+}
+
 qr_status qr_check_deck(const qr_run_options *options, char **text)
 {
     char *deck_text = NULL;
@@ -107,7 +122,12 @@ qr_status qr_check_deck(const qr_run_options *options, char **text)
         status = make_used_text(&simulation);
     }
     if (status == QR_OK) {
+        status = add_plan(&simulation);
+    }
+    if (status == QR_OK) {
         *text = simulation.used_text;
+    } else {
+        free(simulation.used_text);
     }
     qr_deck_destroy(simulation.deck);
     free(deck_text);
@@ -203,7 +223,6 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
     if (status != QR_OK) {
         return status;
     }
-    qr_warn_of_memory(simulation, simulation->model);
     int place = 0;
     simulation->threads = threads_of_rank(simulation, &place);
     status = qr_choose_backend(simulation);
@@ -220,6 +239,11 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
                               .device_times = simulation->deck->compute.device_times,
                               .must_give_up = qr_comm_hears_alarm,
                               .context = simulation->comm};
+    status = qr_paging_decide(simulation, &setup);
+    if (status != QR_OK) {
+        return status;
+    }
+    qr_warn_of_memory(simulation, simulation->model);
     status = simulation->ops->create(&setup, &simulation->backend);
     if (status != QR_OK) {
         status = qr_error_context(status, "compute rank %d", simulation->comm->me.part);
@@ -276,6 +300,7 @@ qr_status qr_simulation_build(qr_simulation *simulation)
 
 void qr_simulation_clear(qr_simulation *simulation)
 {
+    qr_paging_clear_pager(simulation);
     qr_servers_clear(simulation);
     qr_halo_exchange_destroy(simulation->exchange);
     if (simulation->backend != NULL) {

@@ -9,7 +9,9 @@
 #include "deck/deck.h"
 #include "io/checkpoint.h"
 #include "io/io.h"
+#include "io/page_store.h"
 #include "network/network.h"
+#include "page/pager.h"
 #include "queue/queue.h"
 #include "run/run.h"
 
@@ -83,6 +85,24 @@ typedef struct qr_checkpoints {
     int64_t replicas_missing_whole;
 } qr_checkpoints;
 
+/* A rank's states in pages: run/paging.h. I/O ranks know only what they need to serve them. */
+typedef struct qr_paging {
+    bool wanted;    /* states are paged; the same on all ranks */
+    bool on_disk;   /* some of the tiers are disks; the same on all ranks */
+    bool on_device; /* computed on a GPU */
+    int64_t page_agents, agent_bytes, n_pages;
+    qr_memory_tier_config tiers[QR_N_MEMORY_TIERS];
+    int64_t ahead;
+    qr_page_plan plan;
+    int64_t auto_free[QR_N_MEMORY_TIERS]; /* tiers with capacity auto: bytes free before, for all ranks of the node */
+    int64_t auto_left[QR_N_MEMORY_TIERS]; /* and left for all else */
+    int64_t needed_bytes, there_bytes;    /* states; room for them in all tiers, INT64_MAX: no limit */
+    double link_in, link_out, link_both;  /* measured between GPU and host, bytes per s; 0: not */
+    qr_pager *pager;
+    qr_page_store *store; /* of ranks that serve, as is the thread */
+    struct qr_page_service *service;
+} qr_paging;
+
 typedef struct qr_simulation {
     const qr_run_options *options;
     qr_deck *deck;
@@ -101,6 +121,8 @@ typedef struct qr_simulation {
     int threads;
     int cores_near_device; /* that this rank was bound to; 0: it was not */
     qr_results results;
+    qr_paging paging;
+    bool slab_is_ready; /* qr_slab_prepare */
     qr_checkpoints checkpoints;
     bool restarted;     /* step, consensus and agents are those of a checkpoint */
     int64_t first_step; /* that of the checkpoint; 0 */
@@ -155,7 +177,8 @@ void qr_print_plan(const qr_simulation *simulation, const qr_model *model);
 qr_status qr_check_own_maps(const qr_simulation *simulation, const char *when);
 
 /* servers.c: queues and I/O servers. Collective over the world. */
-qr_status qr_servers_create(qr_simulation *simulation);
+qr_status qr_queues_create(qr_simulation *simulation);
+qr_status qr_servers_create(qr_simulation *simulation); /* after the queues */
 qr_status qr_servers_start_thread(qr_simulation *simulation);
 void qr_servers_clear(qr_simulation *simulation);
 
@@ -171,6 +194,8 @@ qr_status qr_expand_node(const char *pattern, int node, char **out);
 qr_status qr_tier_pattern(const qr_deck *deck, int tier, char **out);
 /* Directory of a tier on a node, malloc'd; *out stays NULL for a tier that is not used. */
 qr_status qr_tier_directory(const qr_deck *deck, int tier, int node, char **out);
+/* Threads of a server that compress: its share of the node's cores, or what the deck says. */
+int qr_threads_of_server(const qr_simulation *simulation);
 /* Filled for a server; the strings are owned by the caller of qr_tiers_clear. */
 qr_status qr_tiers_configure(const qr_simulation *simulation, int server, qr_checkpoint_config *out);
 void qr_tiers_clear(qr_checkpoint_config *config);
@@ -184,6 +209,10 @@ qr_status qr_checkpoints_finish(qr_simulation *simulation); /* a last cut; waits
 
 /* report_checkpoints.c: adds up what all servers did. Collective over compute. */
 void qr_checkpoints_add_up(qr_simulation *simulation);
+
+/* states.c: slots are touched before anybody waits for the system to find their memory, and the backend told of them;
+ * once, while none is in use. */
+void qr_slab_prepare(qr_simulation *simulation);
 
 /* cut.c: copies this rank's pages out; local. */
 qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier);
@@ -242,5 +271,8 @@ int qr_machine_cores(void);
  * already. Returns how many they are; 0 when everything stays as it was: no such device, or all cores are as near. */
 int qr_machine_bind_near(const char *address);
 int64_t qr_machine_memory(void);
+/* Of it, what can be had without harm to anybody: neither more than the system says, nor than this process' control
+ * group allows. 0: not known. */
+int64_t qr_machine_free_memory(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* State hash: XXH3-128 over fixed blocks of 65,536 agents in global order (votes, then states), then over the block
  * hashes. A block that several parts share is hashed by the part that owns its first agent; the others send their
  * share. */
-#include "run/simulation.h"
+#include "run/paging.h"
 
 #include "base/memory.h"
 
@@ -32,7 +32,7 @@ static qr_status own_share(hasher *h, int pass, int64_t begin, int64_t end, int 
         size_t bytes = pass == 0 ? (size_t)n : (size_t)(n * dim) * sizeof(float);
         void *data = pass == 0 ? (void *)h->votes : (void *)h->states;
         qr_status got = pass == 0 ? simulation->ops->read_votes(simulation->backend, at - first, n, h->votes)
-                                  : simulation->ops->read_state(simulation->backend, at - first, n, h->states);
+                                  : qr_states_read(simulation, at - first, n, h->states);
         status = status == QR_OK ? got : status;
         if (owner < 0) {
             (void)XXH3_128bits_update(h->state, data, bytes);

@@ -1,5 +1,5 @@
 /* What a deck says of checkpoints: tiers, pages, the slots that pages wait in. */
-#include "run/simulation.h"
+#include "run/paging.h"
 
 #include "base/memory.h"
 
@@ -90,8 +90,9 @@ int64_t qr_page_count(const qr_simulation *simulation, int part)
 qr_queue_shape qr_shape_of_queue(const qr_simulation *simulation, int part)
 {
     const qr_deck *deck = simulation->deck;
-    qr_queue_shape shape = {.n_slots = (int32_t)deck->io.slots, .slot_bytes = deck->io.slot_size};
-    if (!qr_checkpoints_wanted(deck)) {
+    int64_t paging = qr_paging_slots(simulation);
+    qr_queue_shape shape = {.n_slots = (int32_t)(deck->io.slots + paging), .slot_bytes = deck->io.slot_size};
+    if (!qr_checkpoints_wanted(deck) && paging == 0) {
         return shape;
     }
     int64_t page = qr_page_agents(simulation, 1);
@@ -100,6 +101,9 @@ qr_queue_shape qr_shape_of_queue(const qr_simulation *simulation, int part)
         page = of_state > page ? of_state : page;
     }
     shape.slot_bytes = page > shape.slot_bytes ? page : shape.slot_bytes;
+    if (!qr_checkpoints_wanted(deck)) {
+        return shape;
+    }
     int64_t wanted = qr_page_count(simulation, part);
     int64_t limit = deck->checkpoint.staging;
     if (limit == 0) {
@@ -207,8 +211,7 @@ static qr_status choose_replica_servers(const qr_simulation *simulation, int ser
     return QR_OK;
 }
 
-/* Threads that compress: a server's share of its node's cores, or what the deck says. */
-static int threads_of_server(const qr_simulation *simulation)
+int qr_threads_of_server(const qr_simulation *simulation)
 {
     if (simulation->deck->io.threads > 0) {
         return (int)simulation->deck->io.threads;
@@ -233,7 +236,7 @@ qr_status qr_tiers_configure(const qr_simulation *simulation, int server, qr_che
                                   .page_agents_state =
                                       state_bytes(deck) > 0 ? qr_page_agents(simulation, state_bytes(deck)) : 0,
                                   .incremental = deck->checkpoint.incremental,
-                                  .threads = threads_of_server(simulation),
+                                  .threads = qr_threads_of_server(simulation),
                                   .deck_text = simulation->used_text,
                                   .timeout_s = deck->io.timeout / 2, /* before anybody gives up waiting for a slot */
                                   .consistency = (qr_consistency)deck->checkpoint.consistency};

@@ -322,11 +322,11 @@ extern "C" void qr_launch_hand_in(const qr_part *part, int64_t *out, cudaStream_
     hand_in<<<1, THREADS, 0, stream>>>(*part, out);
 }
 
+/* Sums stand where the last block of an update leaves them, for the decision reads device memory. */
 static __global__ void decide(const __grid_constant__ qr_part part)
 {
-    __shared__ unsigned long long votes[QR_DEVICE_OPTIONS];
-    __shared__ unsigned long long leaders[QR_DEVICE_OPTIONS];
-    if (part.control->stopped) {
+    qr_control *control = part.control;
+    if (control->stopped) {
         return;
     }
     uint32_t n_options = part.rule.n_options;
@@ -339,12 +339,18 @@ static __global__ void decide(const __grid_constant__ qr_part part)
             sum += (unsigned long long)theirs[k];
             most = leader > most ? leader : most;
         }
-        votes[k] = sum;
-        leaders[k] = most;
+        control->part_votes[k] = sum;
+        control->part_leader[k] = most;
     }
+    __threadfence();
     __syncthreads();
     if (threadIdx.x < 32) {
-        qr_decide(&part, votes, leaders);
+        qr_decide(&part, control->part_votes, control->part_leader);
+    }
+    __syncthreads();
+    for (uint32_t k = threadIdx.x; k < n_options; k += blockDim.x) {
+        control->part_votes[k] = 0;
+        control->part_leader[k] = 0;
     }
 }
 

@@ -28,6 +28,7 @@ typedef struct qr_backend_setup {
     const uint8_t *file_votes; /* [own count] first votes where the deck names a file, else NULL; used at creation */
     int threads;
     int place;         /* number of this compute rank among those of its machine: which device it drives */
+    int places;        /* how many those are: who shares a device; 0 counts as 1 */
     double timeout_s;  /* longest wait for a device; 0: two minutes */
     bool device_times; /* phases are timed on the device (qr_counters) */
     /* Agents that see no halo vote are updated while that travels if there are at least so many of them; 0: where the

@@ -182,12 +182,11 @@ static int64_t gather_facts(qr_simulation *simulation)
 }
 
 /* Threads of this rank, and its number among the compute ranks of the machine. */
-static int threads_of_rank(const qr_simulation *simulation, int *place)
+static int threads_of_rank(const qr_simulation *simulation, int *place, int *ranks_here)
 {
-    int ranks_here = 0;
     MPI_Comm machine = MPI_COMM_NULL;
     MPI_Comm_split_type(simulation->comm->compute, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
-    MPI_Comm_size(machine, &ranks_here);
+    MPI_Comm_size(machine, ranks_here);
     MPI_Comm_rank(machine, place);
     MPI_Comm_free(&machine);
     if (simulation->deck->compute.threads > 0) {
@@ -195,7 +194,7 @@ static int threads_of_rank(const qr_simulation *simulation, int *place)
     }
     /* A rank bound to some cores uses those; ranks that are bound to nothing share the machine's. */
     int cores = qr_machine_cores();
-    return cores / ranks_here > 0 ? cores / ranks_here : 1;
+    return cores / *ranks_here > 0 ? cores / *ranks_here : 1;
 }
 
 /* Before memory is taken, so that it is taken near the device, too. Where it cannot be done it is merely slower. */
@@ -224,7 +223,8 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
         return status;
     }
     int place = 0;
-    simulation->threads = threads_of_rank(simulation, &place);
+    int places = 1;
+    simulation->threads = threads_of_rank(simulation, &place, &places);
     status = qr_choose_backend(simulation);
     if (status != QR_OK) {
         return status;
@@ -235,6 +235,7 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
                               .file_votes = file_votes,
                               .threads = simulation->threads,
                               .place = place,
+                              .places = places,
                               .timeout_s = simulation->deck->compute.timeout,
                               .device_times = simulation->deck->compute.device_times,
                               .must_give_up = qr_comm_hears_alarm,

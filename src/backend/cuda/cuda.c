@@ -69,7 +69,7 @@ static qr_status cuda_device_address(int place, char *out, size_t n)
 }
 
 /* Ranks of a machine take its devices in turn. */
-qr_status qr_cuda_use_device(int place, int *device)
+qr_status qr_cuda_use_device(int place, int *device, int *n_devices)
 {
     int n = 0;
     qr_status status = qr_cuda_check(cudaGetDeviceCount(&n), "looking for devices");
@@ -82,6 +82,9 @@ qr_status qr_cuda_use_device(int place, int *device)
     if (status == QR_OK) {
         *device = place % n;
     }
+    if (status == QR_OK && n_devices != NULL) {
+        *n_devices = n;
+    }
     return status;
 }
 
@@ -89,7 +92,7 @@ static qr_status choose_device(qr_backend *backend, int place)
 {
     int highest = 0;
     struct cudaDeviceProp properties;
-    qr_status status = qr_cuda_use_device(place, &backend->device);
+    qr_status status = qr_cuda_use_device(place, &backend->device, NULL);
     if (status == QR_OK) {
         status = qr_cuda_check(cudaGetDeviceProperties(&properties, backend->device), "asking for device properties");
     }

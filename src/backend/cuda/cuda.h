@@ -148,8 +148,9 @@ qr_status qr_cuda_take_phases(qr_backend *backend, int64_t taken);
 /* Measures the copy bandwidth, in a few milliseconds, where memory for it is free. */
 qr_status qr_cuda_measure_copy(qr_backend *backend);
 
-/* Makes the device that ranks of this place drive the current one. QR_ENVIRONMENT where there is none. */
-qr_status qr_cuda_use_device(int place, int *device);
+/* Makes the device that ranks of this place drive the current one. QR_ENVIRONMENT where there is none. n_devices: of the
+ * machine; may be NULL. */
+qr_status qr_cuda_use_device(int place, int *device, int *n_devices);
 
 /* Device memory that votes, network, weights and so many bytes of states will take; the rest is small. */
 int64_t qr_cuda_planned_bytes(const qr_backend_setup *setup, int64_t state_bytes);

@@ -16,28 +16,32 @@ qr_status qr_cuda_frame_room(const qr_backend_setup *setup, int64_t *n_frames, i
     size_t available = 0;
     size_t total = 0;
     int device = 0;
+    int n_devices = 1;
     if (frame_bytes <= 0) {
         return qr_error(QR_INTERNAL, "frames of %lld bytes", (long long)frame_bytes);
     }
-    qr_status status = qr_cuda_use_device(setup->place, &device);
+    qr_status status = qr_cuda_use_device(setup->place, &device, &n_devices);
     if (status == QR_OK) {
         status = qr_cuda_check(cudaMemGetInfo(&available, &total), "asking for free memory");
     }
     if (status != QR_OK) {
         return status;
     }
+    const int sharers = setup->places > device ? (setup->places - 1 - device) / n_devices + 1 : 1;
+    available /= (size_t)sharers;
     int64_t spare = (int64_t)(total / SPARE_SHARE);
     spare = spare > least_spare_bytes ? spare : least_spare_bytes;
     const int64_t planned = qr_cuda_planned_bytes(setup, 0);
     const int64_t left = (int64_t)available - spare - planned;
     if (left < frame_bytes) {
-        return qr_error(QR_RESOURCE,
-                        "GPU %d has no room for pages of agent states: %.2f GiB are free, of which %.2f GiB are "
-                        "needed for votes, network and weights and %.2f GiB are left alone; a page takes %.2f GiB. Use "
-                        "more ranks with a GPU each, a smaller memory.page, or a memory.tiers.gpu.capacity, which is "
-                        "tried as it is",
-                        device, (double)available * 0x1p-30, (double)planned * 0x1p-30, (double)spare * 0x1p-30,
-                        (double)frame_bytes * 0x1p-30);
+        return qr_error(
+            QR_RESOURCE,
+            "GPU %d has no room for pages of agent states: %.2f GiB are free for this rank, of which %.2f GiB are "
+            "needed for votes, network and weights and %.2f GiB are left alone; a page takes %.2f GiB. Use "
+            "more ranks with a GPU each, a smaller memory.page, or a memory.tiers.gpu.capacity, which is "
+            "tried as it is",
+            device, (double)available * 0x1p-30, (double)planned * 0x1p-30, (double)spare * 0x1p-30,
+            (double)frame_bytes * 0x1p-30);
     }
     *n_frames = left / frame_bytes;
     *bytes = (int64_t)available;

@@ -284,24 +284,23 @@ qr_status qr_paging_plan(const qr_deck *deck, const qr_paging_place *place, qr_p
 /* --- of a run --- */
 
 /* What the rest of a rank will take of the node's memory, about: votes, network, slots. */
-static int64_t rest_bytes(const qr_simulation *simulation, int part)
+static int64_t rest_bytes(const qr_simulation *simulation, const qr_model *model, int part)
 {
     int64_t own = qr_partition_range(simulation->spec.n_agents, simulation->comm->n_parts, part).count;
-    return qr_estimate_part_bytes(simulation, simulation->model, part) -
-           own * simulation->model->state_dim * (int64_t)sizeof(float);
+    return qr_estimate_part_bytes(simulation, model, part) - own * model->state_dim * (int64_t)sizeof(float);
 }
 
-static qr_paging_place find_place(const qr_simulation *simulation)
+static qr_paging_place find_place(const qr_simulation *simulation, const qr_model *model)
 {
     const qr_comm *comm = simulation->comm;
-    qr_paging_place place = {.agent_bytes = simulation->model->state_dim * (int64_t)sizeof(float),
-                             .own = simulation->network->own.count,
+    qr_paging_place place = {.agent_bytes = model->state_dim * (int64_t)sizeof(float),
+                             .own = qr_partition_range(simulation->spec.n_agents, comm->n_parts, comm->me.part).count,
                              .free_bytes = qr_machine_free_memory()};
     place.page_agents = qr_page_agents(simulation, place.agent_bytes);
     for (int rank = 0; rank < comm->size; rank++) {
         if (comm->all[rank].node == comm->me.node && comm->all[rank].role == QR_ROLE_COMPUTE) {
             place.ranks_here++;
-            place.free_bytes -= rest_bytes(simulation, comm->all[rank].part);
+            place.free_bytes -= rest_bytes(simulation, model, comm->all[rank].part);
         }
     }
     place.free_bytes = place.free_bytes > 0 ? place.free_bytes : 0;
@@ -317,7 +316,7 @@ qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup)
         return QR_OK;
     }
     /* All look before anybody takes memory. */
-    qr_paging_place place = find_place(simulation);
+    qr_paging_place place = find_place(simulation, simulation->model);
     MPI_Barrier(simulation->comm->compute);
     qr_status status = QR_OK;
     setup->page_agents = place.page_agents;
@@ -334,8 +333,34 @@ qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup)
     MPI_Allreduce(MPI_IN_PLACE, &wanted, 1, MPI_INT, MPI_MAX, simulation->comm->compute);
     paging->wanted = wanted != 0;
     setup->page_agents = paging->wanted ? place.page_agents : 0;
-    setup->n_frames = paging->wanted ? paging->tiers[place.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU].pages : 0;
+    int64_t n_frames = paging->tiers[place.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU].pages;
+    setup->n_frames = !paging->wanted ? 0 : n_frames > 0 ? n_frames : 1;
     return status;
+}
+
+bool qr_paging_expects_device(const qr_deck *deck)
+{
+    return deck->compute.backend == QR_BACKEND_CUDA ||
+           (deck->compute.backend == QR_BACKEND_AUTO && deck->memory.tiers.gpu.capacity > 0);
+}
+
+qr_status qr_paging_foresee(qr_simulation *simulation, const qr_model *model)
+{
+    const qr_comm *comm = simulation->comm;
+    bool on_device = qr_paging_expects_device(simulation->deck);
+    qr_status status = QR_OK;
+    if (model->state_dim == 0 || (on_device && simulation->deck->memory.tiers.gpu.capacity == 0)) {
+        return QR_OK;
+    }
+    if (comm->me.role == QR_ROLE_COMPUTE) {
+        qr_paging_place place = find_place(simulation, model);
+        place.on_device = on_device;
+        status = qr_paging_plan(simulation->deck, &place, &simulation->paging);
+        if (status != QR_OK) {
+            status = qr_error_context(status, "compute rank %d", comm->me.part);
+        }
+    }
+    return qr_comm_agree(comm->world, status);
 }
 
 void qr_paging_share(qr_simulation *simulation)

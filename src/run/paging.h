@@ -36,6 +36,12 @@ qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup);
 /* The rest of the world learns of it. Collective over the world. */
 void qr_paging_share(qr_simulation *simulation);
 
+/* For a dry run: what would lie where. Collective over the world; sets simulation->paging. */
+qr_status qr_paging_foresee(qr_simulation *simulation, const qr_model *model);
+
+/* report_paging.c: counts of all compute ranks. Collective over compute. */
+void qr_paging_add_up(qr_simulation *simulation);
+
 /* Slots of a queue for pages on their way, beside the others; 0 when no state is to go to disk. */
 int64_t qr_paging_slots(const qr_simulation *simulation);
 
@@ -43,6 +49,10 @@ int64_t qr_paging_slots(const qr_simulation *simulation);
 int64_t qr_paging_resident_bytes(const qr_paging *paging);
 
 /* --- paging_text.c: the plan in words, a line each, no more than n bytes --- */
+
+/* Whether a deck says anything of where states are to be, and whether it names a GPU, before one is looked for. */
+bool qr_paging_is_told(const qr_deck *deck);
+bool qr_paging_expects_device(const qr_deck *deck);
 
 /* "1.5 GiB". */
 const char *qr_bytes_text(double bytes, char out[32]);

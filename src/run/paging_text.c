@@ -60,7 +60,8 @@ static void estimate(const qr_deck *deck, const qr_paging *paging, int threads, 
         }
         double bytes = (double)paging->plan.crossing[m] * (double)paging->page_agents * (double)paging->agent_bytes;
         /* A link to memory carries as much in the other direction meanwhile; a disk reads or writes. */
-        double seconds = bytes / link_rates[m - 1] * (m >= QR_MEMORY_NVME ? 2.0 : 1.0);
+        double rate = m == QR_MEMORY_CPU && paging->link_both > 0.0 ? paging->link_both / 2.0 : link_rates[m - 1];
+        double seconds = bytes / rate * (m >= QR_MEMORY_NVME ? 2.0 : 1.0);
         *links_s = seconds > *links_s ? seconds : *links_s;
     }
 }
@@ -112,12 +113,13 @@ void qr_paging_describe(const qr_deck *deck, const qr_paging *paging, int thread
         "  a step takes about %.3g times as long as with all states in the first tier; estimated from %.3g s of "
         "arithmetic and %.3g s on the slowest link, which go on side by side, at rates of ordinary machines (%s; "
         "%.3g multiply-adds a second)\n",
-        times, compute_s, links_s, "gpu 25 GB/s, nvme 2, ssd 0.5, hdd 0.15",
+        times, compute_s, links_s,
+        paging->link_both > 0.0 ? "the GPU's link as measured, nvme 2 GB/s, ssd 0.5, hdd 0.15"
+                                : "gpu 25 GB/s, nvme 2, ssd 0.5, hdd 0.15",
         paging->on_device ? device_rate : thread_rate * threads);
 }
 
-/* Whether a deck says anything of where states are to be. */
-static bool says_something(const qr_deck *deck)
+bool qr_paging_is_told(const qr_deck *deck)
 {
     return deck->memory.tiers.gpu.capacity > 0 || deck->memory.tiers.cpu.capacity > 0 ||
            deck->memory.tiers.nvme.directory[0] != '\0' || deck->memory.tiers.ssd.directory[0] != '\0' ||
@@ -139,7 +141,7 @@ void qr_paging_describe_deck(const qr_deck *deck, int64_t n_agents, char *out, s
 {
     char text[3072];
     out[0] = '\0';
-    if (!says_something(deck)) {
+    if (!qr_paging_is_told(deck)) {
         return;
     }
     if (strcmp(deck->model.rule, "neural") != 0) {
@@ -156,9 +158,7 @@ void qr_paging_describe_deck(const qr_deck *deck, int64_t n_agents, char *out, s
     qr_paging_place place = {.agent_bytes = deck->model.state_dim * (int64_t)sizeof(float),
                              .own = n_agents,
                              .ranks_here = 1,
-                             .on_device =
-                                 deck->compute.backend == QR_BACKEND_CUDA ||
-                                 (deck->compute.backend == QR_BACKEND_AUTO && deck->memory.tiers.gpu.capacity > 0),
+                             .on_device = qr_paging_expects_device(deck),
                              .free_bytes = qr_machine_free_memory()};
     int64_t words = deck->memory.page / place.agent_bytes / QR_AGENTS_PER_WORD;
     place.page_agents = (words > 0 ? words : 1) * QR_AGENTS_PER_WORD;

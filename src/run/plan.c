@@ -1,6 +1,7 @@
 /* A dry run: everything that a run would read is read, what it would write is looked at, and memory is estimated. */
 #include "base/log.h"
 #include "run/describe.h"
+#include "run/report_paging.h"
 #include "run/simulation.h"
 
 #include <stdlib.h>
@@ -54,8 +55,14 @@ qr_status qr_simulation_plan(qr_simulation *simulation)
     if (status == QR_OK) {
         status = look_at_files(simulation);
     }
+    if (status == QR_OK) {
+        status = qr_paging_foresee(simulation, model);
+    }
     if (status == QR_OK && comm->me.role == QR_ROLE_COMPUTE && comm->me.part == 0) {
         qr_print_plan(simulation, model);
+        if (model->state_dim > 0 && simulation->paging.n_pages > 0 && qr_paging_is_told(simulation->deck)) {
+            qr_paging_print_plan(simulation, &simulation->paging);
+        }
         qr_info("dry run: the deck and the files it names are valid, and results can go to %s; nothing was written",
                 simulation->deck->output.directory);
     }

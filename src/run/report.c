@@ -1,6 +1,7 @@
 /* What a person sees of a run: start, progress, the table at the end; and the same as JSON. */
 #include "run/counters.h"
 #include "run/report_checkpoints.h"
+#include "run/report_paging.h"
 
 #include "base/log.h"
 #include "quorate_version.h"
@@ -47,6 +48,9 @@ void qr_report_start(const qr_simulation *simulation)
     if (simulation->model->sweeps) {
         qr_info("a step is a sweep in %d turns, no neighbours in the same one",
                 qr_network_colours(simulation->network));
+    }
+    if (simulation->paging.wanted) {
+        qr_paging_print_plan(simulation, &simulation->paging);
     }
 #ifndef NDEBUG
     qr_warning("this is a debug build: correct, but many times slower than a release build");
@@ -96,12 +100,14 @@ static void print_progress(qr_progress *progress, const qr_simulation *simulatio
     char left[32];
     format_duration((double)(deck->run.steps - simulation->step) / rate, left, sizeof left);
     char in_flight[128];
+    char pages[128];
     qr_checkpoints_describe(simulation, in_flight, sizeof in_flight);
-    char line[384];
+    qr_paging_describe_now(simulation, pages, sizeof pages);
+    char line[512];
     (void)snprintf(line, sizeof line,
-                   "step %lld of %lld, %.3g steps/s, %.3g agents/s, option %lld leads with %.1f %%, %s left%s",
+                   "step %lld of %lld, %.3g steps/s, %.3g agents/s, option %lld leads with %.1f %%, %s left%s%s",
                    (long long)simulation->step, (long long)deck->run.steps, rate, rate * agents, (long long)winner,
-                   100.0 * (double)simulation->tally.votes[winner] / agents, left, in_flight);
+                   100.0 * (double)simulation->tally.votes[winner] / agents, left, in_flight, pages);
     if (progress->terminal && qr_log_prints_info()) {
         (void)printf("\r%-*s", (int)progress->width, line);
         (void)fflush(stdout);
@@ -134,6 +140,7 @@ static qr_status write_metrics(qr_simulation *simulation, double now, double rat
     }
     qr_counters_to_json(simulation, line);
     qr_checkpoints_to_json(simulation, false, line);
+    qr_paging_to_json(simulation, false, line);
     char *text = line != NULL ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(line);
     if (text == NULL) {
@@ -260,6 +267,7 @@ qr_status qr_report_summary(qr_simulation *simulation)
         (void)json_object_set_new(summary, "resumable", json_boolean(simulation->resumable));
     }
     qr_checkpoints_to_json(simulation, true, summary);
+    qr_paging_to_json(simulation, true, summary);
     char *text = summary != NULL ? json_dumps(summary, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(summary);
     if (text == NULL) {
@@ -316,6 +324,7 @@ void qr_report_end(qr_simulation *simulation)
     double io_sum[4] = {0};
     MPI_Reduce(io, io_sum, 4, MPI_DOUBLE, MPI_SUM, comm->world_of_part[0], comm->world);
     if (comm->me.role != QR_ROLE_COMPUTE) {
+        qr_paging_print(simulation);
         return;
     }
     MPI_Reduce(simulation->timers.seconds, longest, QR_N_PHASES, MPI_DOUBLE, MPI_MAX, 0, comm->compute);
@@ -327,6 +336,7 @@ void qr_report_end(qr_simulation *simulation)
     }
     qr_counters_print(simulation);
     if (comm->me.part != 0) {
+        qr_paging_print(simulation);
         return;
     }
     double update = longest[QR_PHASE_UPDATE];
@@ -340,6 +350,7 @@ void qr_report_end(qr_simulation *simulation)
     }
     qr_info("  I/O servers: %.3f s busy, %.3f s of it flushing; %.3f MB taken in, %.3f MB of files", io_sum[0],
             io_sum[1], io_sum[3] * 1e-6, io_sum[2] * 1e-6);
+    qr_paging_print(simulation);
     qr_checkpoints_print(simulation);
     print_stop(simulation);
     qr_info("results: %s", simulation->deck->output.directory);

@@ -65,6 +65,9 @@ static qr_status compute(qr_simulation *simulation)
         status = qr_state_hash(simulation, simulation->state_hash);
         at = qr_timer_lap(&simulation->timers, QR_PHASE_HASH, at);
     }
+    if (status == QR_OK) {
+        qr_paging_add_up(simulation);
+    }
     if (status == QR_OK && root) {
         status = qr_report_summary(simulation);
     }

@@ -99,7 +99,8 @@ typedef struct qr_paging {
     int64_t needed_bytes, there_bytes;    /* states; room for them in all tiers, INT64_MAX: no limit */
     double link_in, link_out, link_both;  /* measured between GPU and host, bytes per s; 0: not */
     qr_pager *pager;
-    qr_page_store *store; /* of ranks that serve, as is the thread */
+    qr_pager_counters whole; /* over all compute ranks, at the end; of times the longest */
+    qr_page_store *store;    /* of ranks that serve, as is the thread */
     struct qr_page_service *service;
 } qr_paging;
 

@@ -131,7 +131,12 @@ qr_status qr_choose_exchange(qr_simulation *simulation)
     if (status != QR_OK || choice == QR_EXCHANGE_MPI_HOST || (choice == QR_EXCHANGE_AUTO && comm->n_parts == 1)) {
         return status;
     }
-    if (simulation->ops->join != NULL && choice != QR_EXCHANGE_MPI_CUDA) {
+    if (simulation->paging.wanted && choice == QR_EXCHANGE_NCCL) {
+        return qr_deck_complain(simulation->deck, "comm.exchange",
+                                "nccl is for steps that the GPUs take by themselves, and with states in pages the host "
+                                "takes part in each; use mpi-host, mpi-cuda or auto");
+    }
+    if (simulation->ops->join != NULL && choice != QR_EXCHANGE_MPI_CUDA && !simulation->paging.wanted) {
         status = have_own_devices(simulation, &distinct);
         if (status != QR_OK) {
             return status;

@@ -270,8 +270,16 @@ qr_status qr_set_aside(const char *directory, const char *name)
     return status;
 }
 
-qr_status qr_clear_results(const char *directory, int n_servers)
+/* Whether this server stores snapshots in a part of its own. */
+static bool has_part(const qr_io_config *config, int server)
 {
+    return config->snapshots && config->n_servers > 1 && server < config->n_servers && config->server_starts != NULL &&
+           config->server_starts[server + 1] > config->server_starts[server];
+}
+
+qr_status qr_clear_results(const qr_io_config *config)
+{
+    const char *directory = config->directory;
     qr_status status = QR_OK;
     for (size_t i = 0; i < N_RESULT_NAMES && status == QR_OK; i++) {
         status = remove_file(directory, result_names[i]);
@@ -285,7 +293,7 @@ qr_status qr_clear_results(const char *directory, int n_servers)
         int attempt = 0;
         int server = 0;
         bool part = qr_part_parse(entry->d_name, &attempt, &server);
-        if (part && (attempt > 0 || server >= (n_servers > 1 ? n_servers : 0))) {
+        if (part && (attempt > 0 || !has_part(config, server))) {
             status = remove_file(directory, entry->d_name);
         }
     }

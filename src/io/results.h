@@ -25,9 +25,9 @@ bool qr_describe_run(hid_t file, const qr_io_config *config, int64_t begins_afte
 /* snapshots.xdmf for the first n snapshots (XDMF 3: temporal collection of co-rectilinear meshes). */
 qr_status qr_write_xdmf(const qr_io_config *config, const int64_t *steps, int64_t n, bool durable);
 
-/* Removes what an earlier run left under the names that this one uses; of a first attempt's parts only those from index
- * n_servers on, as the other servers replace theirs themselves. */
-qr_status qr_clear_results(const char *directory, int n_servers);
+/* Removes what an earlier run left under the names that this one uses, but for the parts that other servers of this one
+ * replace themselves, perhaps before this. */
+qr_status qr_clear_results(const qr_io_config *config);
 
 /* Renames a damaged file to <name>.damaged: somebody may want to rescue what is in it. */
 qr_status qr_set_aside(const char *directory, const char *name);

@@ -199,7 +199,7 @@ static qr_status open_common_files(qr_io_server *server)
 {
     const qr_io_config *config = &server->config;
     bool resumes = config->attempt > 0;
-    qr_status status = config->overwrite && !resumes ? qr_clear_results(config->directory, config->n_servers) : QR_OK;
+    qr_status status = config->overwrite && !resumes ? qr_clear_results(config) : QR_OK;
     status = status != QR_OK ? status : qr_series_create(config, &server->series);
     if (status == QR_OK && resumes) {
         (void)qr_fault("results.metrics", config->directory);

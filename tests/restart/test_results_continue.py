@@ -5,6 +5,7 @@ at random moments and at every step of taking results over. After each kill the 
 holds is missing. QUORATE_STORIES: how many runs are disturbed (default 8).
 """
 
+import functools
 import json
 import os
 import random
@@ -21,9 +22,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "support"))
+from side_by_side import COMPUTING, side_by_side
+
 QUORATE = os.environ["QUORATE"]
 PLOT = os.path.join(os.environ["SOURCE_DIR"], "postproc", "plot.py")
 STORIES = int(os.environ.get("QUORATE_STORIES", "8"))
+KILL_SEED = os.environ.get("QUORATE_KILL_SEED", "3")
 PATIENCE_S = 150
 STEPS = 960
 DECK = f"""
@@ -163,7 +168,12 @@ def check_end(out, expected, what):
     assert f"{len(expected['step'])} steps, 0 to {expected['step'][-1]}" in looked.stdout, (what, looked)
 
 
-def story(number, expected, draw):
+def table(out):
+    return subprocess.run([sys.executable, PLOT, "--table", out], capture_output=True, text=True, check=True).stdout
+
+
+def story(number, expected):
+    draw = random.Random(f"{KILL_SEED}, {number}")
     folder = fresh()
     out = Path(folder, "out")
     history = []
@@ -206,18 +216,10 @@ def story(number, expected, draw):
     else:
         raise AssertionError(f"no attempt came to an end: {history}")
     check_end(out, expected, (number, history))
-    tables = [subprocess.run([sys.executable, PLOT, "--table", where], capture_output=True, text=True, check=True).stdout
-              for where in (out, EXPECTED_OUT)]
+    tables = [table(out), EXPECTED_TABLE]
     assert tables[0] == tables[1], (number, history, tables)
     shutil.rmtree(folder)
     return kills
-
-
-def test_kills_and_stops(expected):
-    draw = random.Random(int(os.environ.get("QUORATE_KILL_SEED", "3")))
-    kills = sum(story(number, expected, draw) for number in range(STORIES))
-    print(f"   {STORIES} runs, {kills} attempts cut short; by points: {reached}")
-    assert kills >= STORIES
 
 
 def test_each_point_of_taking_over(expected):
@@ -365,21 +367,39 @@ def test_nothing_to_go_on_from(expected):
     check_end(Path(folder, "out"), expected, "afresh")
     shutil.rmtree(folder)
 
+    folder = fresh()
+    code, said = run(folder, (2, 0, 0), fault="checkpoint.begin:kill")
+    assert code != 0 and Path(folder, "out", "snapshots.part001.h5").exists(), (code, said)
+    code, said = run(folder, (4, 2, 3))  # the second of each node's servers has no agents
+    assert code == 0 and "beginning afresh" in said, (code, said)
+    check_end(Path(folder, "out"), expected, "afresh with servers that have nothing to store")
+    shutil.rmtree(folder)
+
+
+def timed(name, test, expected):
+    begun = time.monotonic()
+    found = test(expected)
+    print(f"ok {name} ({time.monotonic() - begun:.0f} s)", flush=True)
+    return found
+
 
 def main():
-    global EXPECTED_OUT
+    global EXPECTED_TABLE
     folder = fresh()
     code, said = run(folder, (1, 0, 0), restart=False)
     assert code == 0, said
-    EXPECTED_OUT = Path(folder, "out")
-    expected = read_all(EXPECTED_OUT)
-    wanted = sys.argv[1:]
-    for name, test in list(globals().items()):
-        if name.startswith("test_") and (not wanted or name in wanted):
-            begun = time.monotonic()
-            test(expected)
-            print(f"ok {name} ({time.monotonic() - begun:.0f} s)", flush=True)
+    EXPECTED_TABLE = table(Path(folder, "out"))
+    expected = read_all(Path(folder, "out"))
     shutil.rmtree(folder)
+    stories = {f"story {number}": functools.partial(story, number) for number in range(STORIES)}
+    tests = {name: test for name, test in globals().items() if name.startswith("test_")} | stories
+    if len(sys.argv) > 1:
+        tests = {name: test for name, test in tests.items() if name in sys.argv}
+    tasks = [functools.partial(timed, name, test, expected) for name, test in tests.items()]
+    kills = sum(found or 0 for found in side_by_side(tasks, COMPUTING))
+    if len(sys.argv) == 1:
+        print(f"{STORIES} runs, {kills} attempts cut short; by points: {reached}")
+        assert kills >= STORIES
 
 
 if __name__ == "__main__":

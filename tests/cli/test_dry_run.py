@@ -1,5 +1,6 @@
 """A dry run opens everything that the run would read, and looks whether results could be written; it writes nothing."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+
+sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "support"))
+from side_by_side import side_by_side
 
 QUORATE = os.environ["QUORATE"]
 K, D, H, N = 3, 4, 5, 200
@@ -31,8 +35,7 @@ output: {directory: out}
 """
 
 
-def quorate(deck: str, *arguments: str, ranks: int = 1) -> subprocess.CompletedProcess:
-    Path("deck.yml").write_text(deck, encoding="utf-8")
+def quorate(*arguments: str, ranks: int = 1) -> subprocess.CompletedProcess:
     command = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
     command += [QUORATE, "run", "deck.yml", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -42,28 +45,31 @@ def tree() -> list[tuple[str, int]]:
     return sorted((str(path), path.lstat().st_mtime_ns) for path in Path(".").rglob("*") if path.name != "deck.yml")
 
 
-def refuses(deck: str, code: int, message: str, *arguments: str) -> None:
-    """One rank and three: the same single message, and nothing written; the run says the same."""
+def dry_runs(deck: str, *arguments: str) -> list[subprocess.CompletedProcess]:
+    """On one rank and on three; nothing is written."""
+    Path("deck.yml").write_text(deck, encoding="utf-8")
     before = tree()
-    for ranks in (1, 3):
-        done = quorate(deck, "--dry-run", *arguments, ranks=ranks)
+    done = side_by_side(functools.partial(quorate, "--dry-run", *arguments, ranks=ranks) for ranks in (1, 3))
+    assert tree() == before
+    return done
+
+
+def refuses(deck: str, code: int, message: str, *arguments: str) -> None:
+    """One rank and three: the same single message; the run says the same."""
+    for done in dry_runs(deck, *arguments):
         said = [line for line in done.stderr.splitlines() if line.startswith("quorate: ")]
         assert done.returncode == code, (message, done)
         assert len(said) == 1 and said[0].startswith("quorate: error: ") and message in said[0], (message, done)
         assert "dry run" not in done.stdout, done
-    assert tree() == before
-    done = quorate(deck, *arguments)
+    done = quorate(*arguments)
     assert done.returncode == code and message in done.stderr, (message, done)
     assert not Path("out").exists()
 
 
 def accepts(deck: str, *arguments: str) -> str:
-    before = tree()
-    for ranks in (1, 3):
-        done = quorate(deck, "--dry-run", *arguments, ranks=ranks)
+    for done in dry_runs(deck, *arguments):
         assert done.returncode == 0 and done.stderr == "", done
         assert "nothing was written" in done.stdout.splitlines()[-1], done
-    assert tree() == before
     return done.stdout
 
 
@@ -164,13 +170,20 @@ def test_colours_are_counted() -> None:
     assert abs(per_agent("potts") - per_agent("voter") - (2 - votes_saved)) < 0.02, (per_agent("potts"), per_agent("voter"))
 
 
+def by_itself(name: str) -> None:
+    """Each test in a process that has a directory of its own to work in."""
+    subprocess.run([sys.executable, __file__, name], check=True)
+    print("ok", name, flush=True)
+
+
 def main() -> int:
+    if len(sys.argv) < 2:
+        side_by_side([functools.partial(by_itself, name) for name in globals() if name.startswith("test_")])
+        return 0
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
-        for name, test in list(globals().items()):
-            if name.startswith("test_") and (len(sys.argv) < 2 or name in sys.argv):
-                test()
-                print("ok", name)
+        for name in sys.argv[1:]:
+            globals()[name]()
         os.chdir("/")
     return 0
 

@@ -4,12 +4,16 @@ The files are not part of the project. They are looked for in QUORATE_DATA, then
 them the test is skipped. They come from the Stanford Large Network Dataset Collection (ego-Facebook, email-Enron).
 """
 
+import functools
 import gzip
 import json
 import os
 import subprocess
 import sys
 import tempfile
+
+sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "support"))
+from side_by_side import side_by_side
 
 QUORATE = os.environ["QUORATE"]
 FILES = ["ego-facebook.txt", "email-Enron.txt.gz"]
@@ -69,8 +73,10 @@ def main(data):
             path = os.path.join(data, name)
             agents, edges, components = count(path)
             hashes = {}
-            for number, (model, ranks) in enumerate([(m, 1) for m in MODELS] + [(m, 3) for m in MODELS]):
-                summary = run(path, model, ranks, os.path.join(scratch, f"{name}.{number}"))
+            runs = [(model, ranks) for ranks in (1, 3) for model in MODELS]
+            done = side_by_side([functools.partial(run, path, model, ranks, os.path.join(scratch, f"{name}.{model}.{ranks}"))
+                                 for model, ranks in runs])
+            for (model, ranks), summary in zip(runs, done):
                 network = summary["network"]
                 found = (summary["agents"], network["edges"], network["degree_sum"], network["components"])
                 if found != (agents, edges, 2 * edges, components):

@@ -3,6 +3,7 @@
 Also: SIGUSR1 and SIGTERM end a run cleanly, with everything written up to the step they arrived in.
 """
 
+import functools
 import json
 import os
 import random
@@ -14,6 +15,9 @@ import time
 
 import h5py
 import numpy as np
+
+sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "support"))
+from side_by_side import side_by_side
 
 QUORATE = os.environ["QUORATE"]
 KILLS = 20
@@ -78,7 +82,10 @@ def check_series(path):
     return len(steps)
 
 
-def kill_once(rng, directory):
+def kill_once(number, scratch):
+    """Rows of the series, and how long the job took to end."""
+    rng = random.Random(f"5, {number}")
+    directory = os.path.join(scratch, f"kill{number}")
     io_ranks = rng.choice([0, 1])
     job = start(directory, 2, io_ranks)
     path = os.path.join(directory, "series.h5")
@@ -119,15 +126,13 @@ def stop_once(number, to_mpirun, directory):
 
 
 def main():
-    rng = random.Random(5)
-    slowest = 0.0
     with tempfile.TemporaryDirectory() as scratch:
-        for i in range(KILLS):
-            rows, took = kill_once(rng, os.path.join(scratch, f"kill{i}"))
-            slowest = max(slowest, took)
-        print(f"{KILLS} kills: every job ended within {slowest:.1f} s, every series readable; last had {rows} rows")
-        stop_once(signal.SIGUSR1, True, os.path.join(scratch, "usr1"))
-        stop_once(signal.SIGTERM, False, os.path.join(scratch, "term"))
+        kills = [functools.partial(kill_once, number, scratch) for number in range(KILLS)]
+        stops = [functools.partial(stop_once, signal.SIGUSR1, True, os.path.join(scratch, "usr1")),
+                 functools.partial(stop_once, signal.SIGTERM, False, os.path.join(scratch, "term"))]
+        done = side_by_side(kills + stops)[:KILLS]
+        print(f"{KILLS} kills: every job ended within {max(took for _, took in done):.1f} s, every series readable; "
+              f"{min(rows for rows, _ in done)} to {max(rows for rows, _ in done)} rows")
         print("SIGUSR1 and SIGTERM end a run cleanly")
 
 

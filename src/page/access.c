@@ -185,33 +185,92 @@ qr_status qr_pager_read(qr_pager *pager, int64_t first, int64_t count, float *ou
     return status == QR_OK ? qr_pager_leave_slots(pager) : status;
 }
 
-qr_status qr_pager_copy_out(qr_pager *pager, const qr_piece *pieces, int64_t n)
+/* Where in host memory a part of a page stands, if it does. */
+static qr_status find_part(qr_pager *pager, const span *part, const unsigned char **at)
 {
-    int64_t ticket = 0;
+    const qr_page_entry *entry = &pager->table.entries[part->page];
     qr_status status = QR_OK;
-    for (int64_t i = 0; i < n && status == QR_OK; i++) {
-        span part = {0};
-        status = pieces[i].states ? check_range(pager, pieces[i].first, pieces[i].count)
-                                  : qr_error(QR_INTERNAL, "a pager holds no votes");
-        if (status == QR_OK && pieces[i].count > 0) {
-            part = span_at(pager, pieces[i].first, pieces[i].count);
-        }
-        if (status != QR_OK || pieces[i].count == 0) {
-            continue;
-        }
-        const qr_page_entry *entry = &pager->table.entries[part.page];
-        if (pager->on_device && entry->tier == QR_MEMORY_GPU && is_whole(pager, &part)) { /* all at once, then wait */
-            const qr_frame_copy copy = {.frame = entry->place, .agents = part.count, .host = pieces[i].out};
-            status = qr_pager_flush(pager);
-            status = status == QR_OK ? pager->frames->evict(pager->config.backend, &copy, 1, &ticket) : status;
-        } else if (part.count < pieces[i].count) {
+    *at = NULL;
+    if (!pager->on_device && entry->tier == QR_MEMORY_CPU) {
+        *at = (const unsigned char *)pager->frames->memory(pager->config.backend, entry->place);
+    } else if (pager->on_device && entry->tier == QR_MEMORY_CPU) {
+        status = qr_pager_settle_berth(pager, entry->place);
+        *at = qr_pager_berth(pager, entry->place);
+    }
+    if (*at != NULL) {
+        *at += part->first * pager->config.agent_bytes;
+    }
+    return status;
+}
+
+static qr_status check_piece(const qr_pager *pager, const qr_piece *piece, span *part)
+{
+    qr_status status = piece->states ? check_range(pager, piece->first, piece->count)
+                                     : qr_error(QR_INTERNAL, "a pager holds no votes");
+    if (status == QR_OK && piece->count > 0) {
+        *part = span_at(pager, piece->first, piece->count);
+        if (part->count < piece->count) {
             status = qr_error(QR_INTERNAL, "a piece of states lies in more than one page");
-        } else {
-            status = read_part(pager, &part, pieces[i].out);
         }
     }
-    if (status == QR_OK && ticket > 0) {
-        status = pager->frames->wait_evicted(pager->config.backend, ticket);
+    return status;
+}
+
+/* Up to QR_PAGE_MOST_BATCH pieces: whole pages of a device in one call, then what is in memory, all threads at once,
+ * then what else there is. */
+static qr_status copy_out_some(qr_pager *pager, const qr_piece *pieces, int64_t n)
+{
+    qr_frame_copy copies[QR_PAGE_MOST_BATCH];
+    const unsigned char *from[QR_PAGE_MOST_BATCH];
+    bool done[QR_PAGE_MOST_BATCH];
+    span parts[QR_PAGE_MOST_BATCH];
+    int64_t n_copies = 0, ticket = 0, bytes = pager->config.agent_bytes;
+    qr_status status = qr_pager_flush(pager);
+    for (int64_t i = 0; i < n && status == QR_OK; i++) {
+        parts[i] = (span){0, 0, 0};
+        from[i] = NULL;
+        status = check_piece(pager, &pieces[i], &parts[i]);
+        done[i] = pieces[i].count == 0;
+        const qr_page_entry *entry = &pager->table.entries[parts[i].page];
+        if (status != QR_OK || done[i]) {
+            continue;
+        }
+        if (pager->on_device && entry->tier == QR_MEMORY_GPU && is_whole(pager, &parts[i])) {
+            copies[n_copies++] =
+                (qr_frame_copy){.frame = entry->place, .agents = parts[i].count, .host = pieces[i].out};
+            done[i] = true;
+        } else {
+            status = find_part(pager, &parts[i], &from[i]);
+            done[i] = from[i] != NULL;
+        }
+    }
+    if (status == QR_OK && n_copies > 0) {
+        status = pager->frames->evict(pager->config.backend, copies, n_copies, &ticket);
+    }
+    if (status == QR_OK) {
+#pragma omp parallel for schedule(dynamic) num_threads(pager->config.threads > 0 ? pager->config.threads : 1)
+        for (int64_t i = 0; i < n; i++) {
+            if (from[i] != NULL) {
+                memcpy(pieces[i].out, from[i], (size_t)(parts[i].count * bytes));
+            }
+        }
+    }
+    for (int64_t i = 0; i < n && status == QR_OK; i++) {
+        status = done[i] ? QR_OK : read_part(pager, &parts[i], pieces[i].out);
+    }
+    if (ticket > 0) { /* whatever happened, what is being written to must not go away */
+        qr_status copied = pager->frames->wait_evicted(pager->config.backend, ticket);
+        status = status == QR_OK ? copied : status;
+    }
+    return status;
+}
+
+qr_status qr_pager_copy_out(qr_pager *pager, const qr_piece *pieces, int64_t n)
+{
+    qr_status status = QR_OK;
+    for (int64_t at = 0; at < n && status == QR_OK; at += QR_PAGE_MOST_BATCH) {
+        int64_t left = n - at;
+        status = copy_out_some(pager, pieces + at, left < QR_PAGE_MOST_BATCH ? left : QR_PAGE_MOST_BATCH);
     }
     return status == QR_OK ? qr_pager_leave_slots(pager) : status;
 }

@@ -72,7 +72,7 @@ void qr_pager_poll_copies(qr_pager *pager)
                 pager->free_berths[pager->n_free_berths++] = copy->berth;
                 qr_link_end(&pager->up[copy->from], copy->started, now_s, qr_pager_bytes_of(pager, copy->page));
             } else {
-                qr_queue_return_slot(pager->config.queue, copy->slot);
+                qr_pager_give_slot(pager, copy->slot);
             }
         }
     }

@@ -43,7 +43,7 @@ qr_status qr_pager_place_host(qr_pager *pager, int64_t page, bool demand, bool *
     memcpy(pager->frames->memory(pager->config.backend, frame), qr_queue_slot(pager->config.queue, slot),
            (size_t)qr_pager_bytes_of(pager, page));
     qr_status status = qr_pager_take_over(pager, page);
-    qr_queue_return_slot(pager->config.queue, slot);
+    qr_pager_give_slot(pager, slot);
     qr_page_move(&pager->table, page, pager->top);
     entry->place = frame;
     *moved = true;

@@ -33,12 +33,21 @@ static void forget_slot(qr_pager *pager, int32_t slot)
     pager->n_busy = kept;
 }
 
+void qr_pager_give_slot(qr_pager *pager, int32_t slot)
+{
+    if (pager->keeps_slot && pager->own_slot == QR_NO_SLOT) {
+        pager->own_slot = slot;
+    } else {
+        qr_queue_return_slot(pager->config.queue, slot);
+    }
+}
+
 void qr_pager_let_go(qr_pager *pager, int64_t page)
 {
     qr_page_entry *entry = &pager->table.entries[page];
     pager->wasted += entry->flags & QR_PAGE_AHEAD ? 1 : 0;
     forget_slot(pager, entry->slot);
-    qr_queue_return_slot(pager->config.queue, entry->slot);
+    qr_pager_give_slot(pager, entry->slot);
     entry->slot = QR_NO_SLOT;
     set_flags(entry, 0, QR_PAGE_ARRIVED | QR_PAGE_AHEAD | QR_PAGE_TOO_LATE);
 }
@@ -68,6 +77,11 @@ qr_status qr_pager_take_slot(qr_pager *pager, int64_t page, bool demand, int32_t
         return QR_OK;
     }
     if (pager->n_busy > 0 || pager->fills.count + pager->n_to_fill > 0) {
+        return QR_OK;
+    }
+    if (pager->own_slot != QR_NO_SLOT) { /* the caller may hold all others, and wait for this page */
+        *slot = pager->own_slot;
+        pager->own_slot = QR_NO_SLOT;
         return QR_OK;
     }
     return qr_queue_wait_slot(pager->config.queue, pager->config.timeout_s, slot, NULL);
@@ -214,7 +228,7 @@ static qr_status answered(qr_pager *pager, int32_t slot, qr_status status, int64
         }
     }
     forget_slot(pager, slot);
-    qr_queue_return_slot(pager->config.queue, slot);
+    qr_pager_give_slot(pager, slot);
     entry->slot = QR_NO_SLOT;
     return status;
 }

@@ -68,7 +68,8 @@ qr_status qr_pager_wait(qr_pager *pager, int64_t page)
 qr_status qr_pager_leave_slots(qr_pager *pager)
 {
     qr_status status = QR_OK;
-    while (status == QR_OK && pager->n_busy > 0 && pager->n_busy > pager->config.queue->n_slots / 2) {
+    int32_t own = pager->keeps_slot ? 1 : 0;
+    while (status == QR_OK && pager->n_busy > 0 && pager->n_busy + own > pager->config.queue->n_slots / 2) {
         int32_t slot = pager->busy_slots[pager->n_busy - 1];
         if (!pager->jobs[slot].asked) {
             qr_pager_let_go(pager, pager->jobs[slot].page);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LEAST_SLOTS_TO_KEEP_ONE = 4 };
+
 /* --- making --- */
 
 int64_t qr_pager_spare_pages(const qr_pager_config *config)
@@ -151,6 +153,10 @@ static qr_status create_parts(qr_pager *pager, int64_t n_pages)
         status =
             qr_allocate((size_t)config->queue->n_slots, sizeof *pager->busy_slots, "jobs", (void **)&pager->busy_slots);
     }
+    if (status == QR_OK && config->queue != NULL && config->queue->n_slots >= LEAST_SLOTS_TO_KEEP_ONE) {
+        pager->own_slot = qr_queue_try_slot(config->queue);
+        pager->keeps_slot = pager->own_slot != QR_NO_SLOT;
+    }
     if (status == QR_OK && pager->on_device) {
         status = create_berths(pager);
     }
@@ -174,6 +180,7 @@ qr_status qr_pager_create(const qr_pager_config *config, qr_pager **out)
     pager->top = pager->on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU;
     pager->page_bytes = config->page_agents * config->agent_bytes;
     pager->sweep.one_way = config->plain_lru;
+    pager->own_slot = QR_NO_SLOT;
     status = create_parts(pager, n_pages);
     if (status != QR_OK) {
         qr_pager_destroy(pager);
@@ -205,6 +212,9 @@ void qr_pager_destroy(qr_pager *pager)
         return;
     }
     let_all_end(pager);
+    if (pager->own_slot != QR_NO_SLOT) {
+        qr_queue_return_slot(pager->config.queue, pager->own_slot);
+    }
     if (pager->berths != NULL) {
         pager->frames->free_host(pager->config.backend, pager->berths);
     }

@@ -49,7 +49,8 @@ typedef struct qr_pager_config {
                          the first tier, which is always full */
     bool sequential;  /* prefetch of what follows in the sweep */
     bool correlated;  /* prefetch of what followed when a page was last asked for */
-    int64_t ahead;    /* most pages that are fetched before they are asked for */
+    int64_t ahead;    /* most pages that are under way at once before they are asked for; 0: none */
+    int threads;      /* that copy host memory in copy_out; 0: one */
     bool plain_lru;   /* sweeps in one direction only, for comparison */
 } qr_pager_config;
 

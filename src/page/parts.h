@@ -76,6 +76,8 @@ struct qr_pager {
     qr_page_job *jobs;   /* [n_slots] */
     int32_t *busy_slots; /* of jobs, oldest first */
     int32_t n_busy, n_asked, n_sinks;
+    int32_t own_slot; /* kept for when others hold all the rest; QR_NO_SLOT: in use, or there are too few */
+    bool keeps_slot;
 
     /* The step under way. */
     double swept_s[2]; /* when this sweep began, and the one before */
@@ -95,6 +97,7 @@ int64_t qr_pager_bytes_of(const qr_pager *pager, int64_t page);
 /* A slot, if one can be had without waiting: *slot, or QR_NO_SLOT. demand: pages that stand in slots and are not `page`
  * are let go for it; and if none of the slots is the pager's, it waits for others'. */
 qr_status qr_pager_take_slot(qr_pager *pager, int64_t page, bool demand, int32_t *slot);
+void qr_pager_give_slot(qr_pager *pager, int32_t slot);
 
 /* Asks for a page into a slot; hands over the page in a slot, for the fastest tier that has room; both keep the slot
  * until they are done. */

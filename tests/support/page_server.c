@@ -40,7 +40,8 @@ static void put(page_server *server, const qr_job *job)
         qr_queue_answer(&server->consumer, job, QR_RESOURCE, 0, "all tiers are full");
         return;
     }
-    *held = (page_server_page){malloc((size_t)job->bytes), job->bytes, job->arguments[2], tier};
+    server->confused += job->arguments[2] <= held->last_version ? 1 : 0;
+    *held = (page_server_page){malloc((size_t)job->bytes), job->bytes, job->arguments[2], job->arguments[2], tier};
     memcpy(held->bytes, qr_queue_slot(&server->consumer, job->slot), (size_t)job->bytes);
     server->held[tier]++;
     qr_queue_answer(&server->consumer, job, QR_OK, tier, NULL);

@@ -12,7 +12,7 @@ enum { PAGE_SERVER_TIERS = 3, PAGE_SERVER_WAITING = 64 };
 
 typedef struct page_server_page {
     void *bytes; /* NULL: not here */
-    int64_t n, version;
+    int64_t n, version, last_version;
     int tier;
 } page_server_page;
 

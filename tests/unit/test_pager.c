@@ -272,6 +272,65 @@ static void half_of_the_slots_are_left_to_others(void **state)
     }
 }
 
+/* Who shares the queue may hold every slot that is free, and still get the states of a page on disk. */
+static void pages_on_disk_are_read_while_others_hold_all_slots(void **state)
+{
+    (void)state;
+    crowd *c = neural_crowd(10 * 64, 1);
+    const paged_setup setup = {.page_agents = 64, .room = {[QR_MEMORY_CPU] = 2, [QR_MEMORY_NVME] = 10}, .timeout_s = 5};
+    paged p;
+    float states[10 * 64 * 4], expected[10 * 64 * 4];
+    open_and_make(c, &setup, &p);
+    step(c, &p, 1);
+    crowd_state(c, expected);
+    int32_t slots[4];
+    int32_t n = 0;
+    must(qr_pager_read(p.pager, 0, 64, states));
+    for (double end = qr_now_s() + 20; n < 3 && qr_now_s() < end;) {
+        slots[n] = qr_queue_try_slot(&p.server.producer);
+        n += slots[n] != QR_NO_SLOT ? 1 : 0;
+        must(qr_pager_read(p.pager, 0, 64, states));
+    }
+    assert_int_equal(n, 3);
+    qr_piece pieces[10];
+    for (int page = 0; page < 10; page++) {
+        pieces[page] =
+            (qr_piece){.first = page * 64, .count = 64, .out = states + (size_t)page * 64 * 4, .states = true};
+    }
+    must(qr_pager_copy_out(p.pager, pieces, 10));
+    assert_memory_equal(states, expected, sizeof states);
+    while (n > 0) {
+        qr_queue_return_slot(&p.server.producer, slots[--n]);
+    }
+    paged_close(&p);
+    crowd_free(c);
+}
+
+/* Part of a page in a frame, then part of one that takes its frame. */
+static void writes_go_across_pages(void **state)
+{
+    (void)state;
+    crowd *c = neural_crowd(4 * 64, 1);
+    for (int on_device = 0; on_device < 2; on_device++) {
+        paged_setup setup = {.on_device = on_device != 0, .page_agents = 64, .room = {[QR_MEMORY_NVME] = 4}};
+        setup.room[on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU] = 1;
+        paged p;
+        float states[4 * 64 * 4], expected[4 * 64 * 4];
+        open_and_make(c, &setup, &p);
+        crowd_state(c, expected);
+        for (int first = 32; first + 100 < 4 * 64; first += 10) {
+            for (int i = first * 4; i < (first + 100) * 4; i++) {
+                expected[i] = (float)(i + first);
+            }
+            must(qr_pager_write(p.pager, first, 100, expected + (size_t)first * 4));
+            must(qr_pager_read(p.pager, 0, 4 * 64, states));
+            assert_memory_equal(states, expected, sizeof states);
+        }
+        paged_close(&p);
+    }
+    crowd_free(c);
+}
+
 /* --- failures --- */
 
 static void a_page_that_cannot_be_read_ends_the_step(void **state)
@@ -403,6 +462,8 @@ int main(void)
                                        cmocka_unit_test(pages_at_rest_stay_where_they_are),
                                        cmocka_unit_test(full_and_old_pages_sink),
                                        cmocka_unit_test(half_of_the_slots_are_left_to_others),
+                                       cmocka_unit_test(pages_on_disk_are_read_while_others_hold_all_slots),
+                                       cmocka_unit_test(writes_go_across_pages),
                                        cmocka_unit_test(a_page_that_cannot_be_read_ends_the_step),
                                        cmocka_unit_test(a_server_that_is_silent_is_not_waited_for),
                                        cmocka_unit_test(full_tiers_spill_and_then_end_the_run),

@@ -127,7 +127,8 @@ static qr_status create_pager(qr_simulation *simulation)
                               .low = deck->memory.low,
                               .sequential = deck->memory.prefetch.sequential,
                               .correlated = deck->memory.prefetch.correlation,
-                              .ahead = paging->ahead};
+                              .ahead = paging->ahead,
+                              .threads = simulation->threads};
     memcpy(config.tiers, paging->tiers, sizeof config.tiers);
     qr_status status = QR_OK;
     if (paging->on_disk) {

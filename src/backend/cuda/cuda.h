@@ -37,6 +37,7 @@ typedef struct qr_cuda_span {
 /* What is updated beside the exchange of a halo. */
 typedef struct qr_cuda_overlap {
     bool enabled;
+    bool in_graphs;      /* too: worth while there */
     bool begun;          /* begin_update has been called for the step to come */
     qr_part interior;    /* agents that see no halo vote; */
     qr_part border[2];   /* those before and behind them */
@@ -148,8 +149,8 @@ qr_status qr_cuda_take_phases(qr_backend *backend, int64_t taken);
 /* Measures the copy bandwidth, in a few milliseconds, where memory for it is free. */
 qr_status qr_cuda_measure_copy(qr_backend *backend);
 
-/* Makes the device that ranks of this place drive the current one. QR_ENVIRONMENT where there is none. n_devices: of the
- * machine; may be NULL. */
+/* Makes the device that ranks of this place drive the current one. QR_ENVIRONMENT where there is none. n_devices: of
+ * the machine; may be NULL. */
 qr_status qr_cuda_use_device(int place, int *device, int *n_devices);
 
 /* Device memory that votes, network, weights and so many bytes of states will take; the rest is small. */

@@ -5,7 +5,8 @@
 /* A message of some hundred kilobytes is sent and received by a block or two that want a multiprocessor each. */
 enum { SPARE_MULTIPROCESSORS = 2 };
 
-/* Below so many agents, which a device updates in some 10 us, the launches cost more than the halo that they hide. */
+/* Below so many agents, which a device updates in some 10 us, the launches cost more than a halo by way of the host
+ * takes. */
 static int64_t least_agents(const qr_part *part)
 {
     switch ((qr_device_form)part->form) {
@@ -14,6 +15,19 @@ static int64_t least_agents(const qr_part *part)
     case QR_FORM_PACKED: break;
     }
     return (int64_t)1 << 22;
+}
+
+/* In graphs votes go from device to device in some 10 us, and what they save has to make up for a longer graph and for
+ * the multiprocessors that are left to them: measured on an H200 (benchmarks/bench_cuda.c, halo-*). Updates of neural
+ * agents take so long that sparing any would cost more than all of the halo. */
+static int64_t least_agents_in_graphs(const qr_part *part)
+{
+    switch ((qr_device_form)part->form) {
+    case QR_FORM_PLANES: return ((int64_t)3 << 28) / part->n_planes;
+    case QR_FORM_NEURAL: return INT64_MAX;
+    case QR_FORM_PACKED: break;
+    }
+    return (int64_t)1 << 26;
 }
 
 /* Some own agents as a part of their own, in the same memory; for updates alone, and somebody sums over parts. first: a
@@ -44,7 +58,7 @@ qr_status qr_cuda_make_overlap(qr_backend *backend, int64_t wanted)
     overlap->interior = cut(part, interior.first, interior.count);
     overlap->border[0] = cut(part, 0, interior.first);
     overlap->border[1] = cut(part, end, part->count - end);
-    overlap->interior.spare = SPARE_MULTIPROCESSORS;
+    overlap->in_graphs = wanted > 0 || interior.count >= least_agents_in_graphs(part);
     qr_status status =
         qr_cuda_check(cudaDeviceGetStreamPriorityRange(&lowest, NULL), "asking for priorities of streams");
     if (status == QR_OK) {
@@ -102,7 +116,9 @@ qr_status qr_cuda_launch_interior(qr_backend *backend, bool recorded, int64_t s)
         status = mark(backend, recorded, s, overlap->span.begin);
     }
     if (status == QR_OK) {
-        qr_launch_update(&overlap->interior, 0, 1, overlap->stream);
+        qr_part part = overlap->interior;
+        part.spare = recorded ? SPARE_MULTIPROCESSORS : 0;
+        qr_launch_update(&part, 0, 1, overlap->stream);
     }
     return status == QR_OK ? mark(backend, recorded, s, overlap->span.end) : status;
 }
@@ -131,5 +147,5 @@ bool qr_cuda_works_inside(const qr_backend *backend)
 
 bool qr_cuda_graph_overlaps(const qr_backend *backend)
 {
-    return backend->overlap.enabled && backend->nccl != NULL;
+    return backend->overlap.enabled && backend->overlap.in_graphs && backend->nccl != NULL;
 }

@@ -27,7 +27,8 @@
  *     results.series             before the new series takes the old one's place; results.metrics: after that
  *
  * Points of states on disk, of each tier's file: `pages.create` before it is made, `pages.write` and `pages.read` before
- * each part of a page is written or read; at `pages.short` any error makes a read end half-way.
+ * each part of a page is written or read; at `pages.short` any error makes a read end half-way, at
+ * `pages.flip` it flips a bit of what was read.
  *
  * Points of GPUs, passed before every batch of steps, or every step where votes travel through the host; any error
  * does:

@@ -338,5 +338,8 @@ int qr_page_file_read(const qr_page_file *file, void *data, int64_t blocks, int6
         done += (size_t)n;
         *retries += done < bytes ? 1 : 0;
     }
+    if (qr_fault("pages.flip", file->path) != 0) {
+        ((unsigned char *)data)[bytes / 3] ^= 4;
+    }
     return 0;
 }

@@ -48,6 +48,10 @@ static void test_codecs_and_sizes(void **state)
             assert_int_equal(shelf_get(s, 0, page, QR_TIER_SSD, 7, sizes[i]), QR_OK);
         }
         assert_int_equal(shelf_totals(s, QR_TIER_SSD).pages, sizeof sizes / sizeof sizes[0]);
+        /* What does not shrink is stored as it is. */
+        qr_page_tier_totals before = shelf_totals(s, QR_TIER_SSD);
+        assert_int_equal(shelf_put(s, 0, 2, QR_TIER_SSD, 8, 100000), QR_OK);
+        assert_int_equal(shelf_totals(s, QR_TIER_SSD).stored_in - before.stored_in, 100000);
         shelf_remove(s);
     }
 }

@@ -269,4 +269,20 @@ static inline int shelf_files(const shelf *s, int tier, char path[256])
     return n;
 }
 
+static inline int shelf_open(const shelf *s, int tier, char path[256])
+{
+    assert_int_equal(shelf_files(s, tier, path), 1);
+    int file = open(path, O_RDWR);
+    assert_true(file >= 0);
+    return file;
+}
+
+static inline void shelf_flip(int file, off_t at, int bit)
+{
+    unsigned char byte = 0;
+    assert_int_equal(pread(file, &byte, 1, at), 1);
+    byte ^= (unsigned char)(1 << bit);
+    assert_int_equal(pwrite(file, &byte, 1, at), 1);
+}
+
 #endif

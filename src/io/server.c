@@ -469,13 +469,19 @@ static int32_t longest_sleep_us(const qr_io_server *server)
     return busy ? BUSY_US : PAGES_US;
 }
 
+/* Producers wait for their pages' answers even when they have nothing more to say. */
+static bool has_work(const qr_io_server *server)
+{
+    return server->n_finished < server->n_queues || (server->pages != NULL && qr_page_store_busy(server->pages));
+}
+
 static void serve_until_finished(qr_io_server *server, const volatile bool *keep_going)
 {
     qr_wait wait = {0};
     if (server->pages != NULL) {
         (void)prctl(PR_SET_TIMERSLACK, (unsigned long)SLACK_NS, 0UL, 0UL, 0UL); /* of this thread */
     }
-    while (server->n_finished < server->n_queues && (keep_going == NULL || *keep_going)) {
+    while (has_work(server) && (keep_going == NULL || *keep_going)) {
         bool served = serve_all(server);
         if (turn_checkpoint(server) || served) {
             wait.turns = 0;

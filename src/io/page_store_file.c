@@ -94,9 +94,37 @@ static void format_head(const owner *self, int tier, char block[QR_STORE_BLOCK])
     snprintf(block + n, QR_STORE_BLOCK - (size_t)n, "check %016" PRIx64 "\n", XXH3_64bits(block, (size_t)n));
 }
 
+/* The line "key word" of a head, which begins with a newline; false when there is none. */
+static bool find_word(const char *head, const char *key, char word[WORD_BYTES])
+{
+    char start[32];
+    snprintf(start, sizeof start, "\n%s ", key);
+    const char *at = strstr(head, start);
+    size_t n = at == NULL ? 0 : strcspn(at + strlen(start), "\n");
+    if (at == NULL || n >= WORD_BYTES) {
+        return false;
+    }
+    memcpy(word, at + strlen(start), n);
+    word[n] = '\0';
+    return true;
+}
+
+static bool find_number(const char *head, const char *key, unsigned long long *number)
+{
+    char word[WORD_BYTES];
+    char *end = word;
+    if (!find_word(head, key, word)) {
+        return false;
+    }
+    *number = strtoull(word, &end, 10);
+    return end != word && *end == '\0';
+}
+
 /* False for a file that is none of ours, or whose head is damaged. */
 static bool parse_head(char block[QR_STORE_BLOCK], owner *found)
 {
+    unsigned long long attempt = 0;
+    unsigned long long pid = 0;
     block[QR_STORE_BLOCK - 1] = '\0';
     const char *check = strstr(block, "\ncheck ");
     if (strncmp(block, title, sizeof title - 1) != 0 || check == NULL) {
@@ -106,9 +134,12 @@ static bool parse_head(char block[QR_STORE_BLOCK], owner *found)
     if (strtoull(check + strlen("check "), NULL, 16) != XXH3_64bits(block, (size_t)(check - block))) {
         return false;
     }
-    return sscanf(block + sizeof title - 1, "run %127s server %d attempt %d host %127s boot %127s pid %ld started %llu",
-                  found->run_id, &found->server, &found->attempt, found->host, found->boot, &found->pid,
-                  &found->started) == 7;
+    bool whole = find_word(block, "run", found->run_id) && find_word(block, "host", found->host) &&
+                 find_word(block, "boot", found->boot) && find_number(block, "attempt", &attempt) &&
+                 find_number(block, "pid", &pid) && find_number(block, "started", &found->started);
+    found->attempt = (int)attempt;
+    found->pid = (long)pid;
+    return whole;
 }
 
 static bool process_is_gone(const owner *found)
@@ -133,7 +164,7 @@ static bool is_abandoned(int file, const owner *self, const owner *found, const 
         return locked || process_is_gone(found);
     }
     if (strcmp(found->host, self->host) == 0) {
-        return true; /* started anew since */
+        return locked; /* started anew since */
     }
     bool earlier = strcmp(found->run_id, self->run_id) == 0 && found->attempt < self->attempt;
     return locked && (earlier || time(NULL) - info->st_mtime > DAY_S);

@@ -49,7 +49,7 @@ void qr_extents_destroy(qr_extents *extents);
 
 /* The shortest free run that will do, or the end of the file; uses is 1. NULL: full. grows: beyond the end, too. */
 qr_extent *qr_extents_take(qr_extents *extents, int64_t blocks, bool grows);
-void qr_extents_give(qr_extents *extents, qr_extent *extent);
+void qr_extents_give(qr_extents *extents, qr_extent *run);
 
 /* --- page_store_file.c: a tier's file --- */
 

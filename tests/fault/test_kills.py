@@ -14,7 +14,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+
+sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "support"))
+from side_by_side import STARTING, side_by_side
 
 QUORATE = os.environ["QUORATE"]
 KILLS = int(os.environ.get("QUORATE_KILLS", "40"))
@@ -48,6 +52,8 @@ POINTS = ["begin", "write", "fsync", "fsynced", "rename", "renamed", "directory"
 
 failures = 0
 kills = 0
+stories = 0
+counting = threading.Lock()
 reached = dict.fromkeys(POINTS, 0)
 by_role = {"compute": 0, "I/O": 0}
 
@@ -110,7 +116,8 @@ def attempt(folder, layout, point, moment, draw):
                 index = draw.randrange(len(victims))
                 os.kill(victims[index], signal.SIGKILL)
                 on_node = index % layout[2] if layout[2] > 0 else index  # a node's first ranks do its I/O
-                by_role["I/O" if len(victims) > 1 and on_node < layout[1] else "compute"] += 1
+                with counting:
+                    by_role["I/O" if len(victims) > 1 and on_node < layout[1] else "compute"] += 1
         code = wait(job, PATIENCE_S)
         if code is None:
             for pid in pids_of(job) + [job.pid]:
@@ -153,9 +160,10 @@ def story(deck_name, expected, draw):
         code, output, killed = attempt(folder, layout, point, moment, draw)
         history.append(f"{layout} {point or ''}{'' if moment is None else f'{moment:.2f} s'} -> {code}")
         if killed:
-            kills += 1
-            if point is not None:
-                reached[point] += 1
+            with counting:
+                kills += 1
+                if point is not None:
+                    reached[point] += 1
         if code is None:
             check(False, f"{deck_name}: an attempt did not end: {history}\n{output}")
             break
@@ -173,14 +181,23 @@ def story(deck_name, expected, draw):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def main():
-    draw = random.Random(int(os.environ.get("QUORATE_KILL_SEED", "1")))
-    expected = {name: undisturbed(deck) for name, deck in DECKS.items()}
-    stories = 0
-    while kills < KILLS and failures == 0 and stories < 4 * KILLS:
+def tell_stories(expected):
+    """One after another, until there were kills enough."""
+    global stories
+    while True:
+        with counting:
+            if kills >= KILLS or failures > 0 or stories == 4 * KILLS:
+                return
+            number = stories
+            stories += 1
+        draw = random.Random(f"{os.environ.get('QUORATE_KILL_SEED', '1')}, {number}")
         name = draw.choice(list(DECKS))
         story(name, expected[name], draw)
-        stories += 1
+
+
+def main():
+    expected = {name: undisturbed(deck) for name, deck in DECKS.items()}
+    side_by_side([lambda: tell_stories(expected)] * STARTING, STARTING)
     print(f"{kills} kills in {stories} runs; at points: {reached}; at random moments: {by_role}")
     check(kills >= KILLS, f"only {kills} kills")
     check(KILLS < 100 or all(n > 0 for n in reached.values()), "a point was never reached")

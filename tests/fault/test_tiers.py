@@ -4,6 +4,7 @@ Disks fail by QUORATE_FAULT (base/fault.h) or for real where a user can make the
 file, one that is removed. Whatever happens, a run ends in time, with the undisturbed answer or a message and an exit code.
 """
 
+import functools
 import json
 import os
 import re
@@ -14,6 +15,9 @@ import sys
 import tempfile
 import threading
 import time
+
+sys.path.insert(0, os.path.join(os.environ["SOURCE_DIR"], "tests", "support"))
+from side_by_side import COMPUTING, side_by_side
 
 QUORATE = os.environ["QUORATE"]
 PATIENCE_S = 150  # disks that others keep busy have been seen to take a minute for one fsync
@@ -127,21 +131,35 @@ def goes_on(name, expected, fault, tier_left, options=(), words=(), warnings=1):
             print(output)
 
 
-def failing_tiers(expected):
-    goes_on("full disk", expected, "checkpoint.write=nvme:ENOSPC@4+", "ssd", words=["No space left"])
-    goes_on("full when it gets its name", expected, "checkpoint.rename=nvme:ENOSPC@2+", "ssd", words=["No space left"])
-    goes_on("read-only", expected, "checkpoint.begin=nvme:EROFS@1+", "ssd", words=["ead-only"])
-    goes_on("fsync fails once", expected, "checkpoint.fsync=nvme:EIO@2", "nvme", words=["tried again"])
-    goes_on("fsync fails always", expected, "checkpoint.fsync=nvme:EIO@1+", "ssd", words=["not used any more"],
-            warnings=2)
-    goes_on("fsync is slow", expected, "checkpoint.fsync:slow@1+", "nvme", warnings=0)
-    goes_on("fsync hangs", expected, "checkpoint.fsync=nvme:hang@2", "ssd", warnings=2)
-    goes_on("second tier full", expected, "checkpoint.write=ssd:ENOSPC@3+", "nvme", words=["tier ssd"])
-    goes_on("manifest cannot be written", expected, "checkpoint.manifest=nvme:EIO@1+", "ssd", warnings=2)
-    goes_on("no tier left", expected, "checkpoint.write:ENOSPC@1+", None, words=["unprotected"], warnings=3)
+FAILING_TIERS = [
+    # What hangs has to be waited for.
+    functools.partial(goes_on, "fsync hangs", fault="checkpoint.fsync=nvme:hang@2", tier_left="ssd", warnings=2),
+    functools.partial(goes_on, "full disk", fault="checkpoint.write=nvme:ENOSPC@4+", tier_left="ssd",
+                      words=["No space left"]),
+    functools.partial(goes_on, "full when it gets its name", fault="checkpoint.rename=nvme:ENOSPC@2+", tier_left="ssd",
+                      words=["No space left"]),
+    functools.partial(goes_on, "read-only", fault="checkpoint.begin=nvme:EROFS@1+", tier_left="ssd", words=["ead-only"]),
+    functools.partial(goes_on, "fsync fails once", fault="checkpoint.fsync=nvme:EIO@2", tier_left="nvme",
+                      words=["tried again"]),
+    functools.partial(goes_on, "fsync fails always", fault="checkpoint.fsync=nvme:EIO@1+", tier_left="ssd",
+                      words=["not used any more"], warnings=2),
+    functools.partial(goes_on, "fsync is slow", fault="checkpoint.fsync:slow@1+", tier_left="nvme", warnings=0),
+    functools.partial(goes_on, "second tier full", fault="checkpoint.write=ssd:ENOSPC@3+", tier_left="nvme",
+                      words=["tier ssd"]),
+    functools.partial(goes_on, "manifest cannot be written", fault="checkpoint.manifest=nvme:EIO@1+", tier_left="ssd",
+                      warnings=2),
+    functools.partial(goes_on, "no tier left", fault="checkpoint.write:ENOSPC@1+", tier_left=None, words=["unprotected"],
+                      warnings=3),
+]
+
+
+def required(_):
     with Folder() as folder:
         code, output, _ = folder.run("--set", "checkpoint.required=true", fault="checkpoint.write:ENOSPC@1+")
         check(code in (3, 4) and "checkpoint.required" in output, "required: stops, and says why")
+
+
+def a_file_for_a_directory(expected):
     with Folder() as folder:
         with open(folder.at("nvme"), "w", encoding="utf-8"):
             pass
@@ -149,7 +167,7 @@ def failing_tiers(expected):
         check(code == 0 and answer(output) == expected and "nvme" in output, "the directory is a file: goes on")
 
 
-def file_size_limit():
+def file_size_limit(_):
     """EFBIG for real, from the middle of the run on."""
     options = ["--set", "run.steps=6000", "--set", "checkpoint.every=20 steps", "--set", "output.series_every=never"]
     with Folder() as folder:
@@ -257,28 +275,31 @@ NODES = ["--set", "comm.ranks_per_node=2", "--set", "checkpoint.tiers.nvme.direc
          "checkpoint.tiers.ssd.directory=", "--set", "checkpoint.replicas=1", "--set", "checkpoint.consistency=all"]
 
 
-def lost_nodes(expected):
+def lost_nodes(expected, lost, recovers):
     """Three emulated nodes, each with a disk of its own and a copy of its neighbour's share."""
-    for lost, recovers in (([0], True), ([1], True), ([2], True), ([0, 1], False), ([1, 2], False), ([0, 2], False)):
-        with Folder() as folder:
-            code, output, _ = folder.run(*NODES, "--set", "run.steps=15", ranks=6)
-            check(code == 0, f"nodes {lost}: written with replicas")
-            for node in lost:
-                shutil.rmtree(folder.at(f"disk{node}"))
-            code, output, _ = folder.run(*NODES, "--restart", "auto", ranks=6)
-            if recovers:
-                check(code == 0 and answer(output) == expected, f"node {lost} gone with its disk: rebuilt from replicas")
-                if code != 0:
-                    print(output)
-            else:
-                check(code == 4 and "lost" in output, f"nodes {lost} gone: refused, the lost share named")
+    with Folder() as folder:
+        code, output, _ = folder.run(*NODES, "--set", "run.steps=15", ranks=6)
+        check(code == 0, f"nodes {lost}: written with replicas")
+        for node in lost:
+            shutil.rmtree(folder.at(f"disk{node}"))
+        code, output, _ = folder.run(*NODES, "--restart", "auto", ranks=6)
+        if recovers:
+            check(code == 0 and answer(output) == expected, f"node {lost} gone with its disk: rebuilt from replicas")
+            if code != 0:
+                print(output)
+        else:
+            check(code == 4 and "lost" in output, f"nodes {lost} gone: refused, the lost share named")
+
+
+LOST_NODES = [functools.partial(lost_nodes, lost=lost, recovers=recovers) for lost, recovers in
+              (([0], True), ([1], True), ([2], True), ([0, 1], False), ([1, 2], False), ([0, 2], False))]
 
 
 def main():
     expected = undisturbed()
-    file_size_limit()
-    for part in (failing_tiers, summary_counts, vanishing_directory, refusals, other_numbers_of_ranks, lost_nodes):
-        part(expected)
+    parts = [other_numbers_of_ranks, refusals, file_size_limit, *FAILING_TIERS, required, a_file_for_a_directory,
+             summary_counts, vanishing_directory, *LOST_NODES]
+    side_by_side([functools.partial(part, expected) for part in parts], COMPUTING)
     sys.exit(1 if failures else 0)
 
 

@@ -334,6 +334,12 @@ qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup)
     paging->wanted = wanted != 0;
     setup->page_agents = paging->wanted ? place.page_agents : 0;
     int64_t n_frames = paging->tiers[place.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU].pages;
+    /* Pages come and go by the server's threads, which threads that wait for their next step would keep from working.
+     */
+    if (paging->wanted && paging->on_disk && deck->compute.threads == 0 && simulation->threads > 1) {
+        simulation->threads--;
+        setup->threads = simulation->threads;
+    }
     setup->n_frames = !paging->wanted ? 0 : n_frames > 0 ? n_frames : 1;
     return status;
 }

@@ -355,13 +355,17 @@ void qr_page_store_destroy(qr_page_store *store, double patience_s)
     store->ending = true;
     (void)pthread_mutex_unlock(&store->lock);
     for (int t = 0; t < QR_N_TIERS; t++) {
-        if (store->tiers[t].file.path != NULL) {
-            (void)unlink(store->tiers[t].file.path);
-        }
         all = qr_pool_destroy(store->tiers[t].readers.pool, &left_s) && all;
         all = qr_pool_destroy(store->tiers[t].writers.pool, &left_s) && all;
     }
-    if (all) { /* else a thread that was left behind may use it yet */
+    if (all) {
         free_all(store);
+        return;
+    }
+    /* A thread that was left behind may use all of it yet, but for the names. */
+    for (int t = 0; t < QR_N_TIERS; t++) {
+        if (store->tiers[t].file.path != NULL) {
+            (void)unlink(store->tiers[t].file.path);
+        }
     }
 }

@@ -75,7 +75,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=2
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=2,bf_interval=1
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=20
@@ -134,6 +134,12 @@ slurm_cluster_stop() {
 
 no_jobs() {
     [ -z "$(timeout 5 squeue -h)" ]
+}
+
+# job_is_over ID: it is neither waiting nor running, nor is any task of it.
+job_is_over() {
+    local left
+    left=$(timeout 5 squeue -h -j "$1") && [ -z "$left" ]
 }
 
 # A process that has ended but was not waited for still answers kill -0.

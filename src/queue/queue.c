@@ -1,6 +1,7 @@
 #include "queue/layout.h"
 #include "queue/wait.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +10,10 @@ enum { LONGEST_SLEEP_US = 200, ANSWER_SLEEP_US = 50 };
 
 /* A consumer whose heartbeat stands still that long is taken for dead. Much longer than a slow fsync takes. */
 static const double silence_s = 60;
+
+/* An answer mostly comes within this time: until then whoever waits only lends its processor to others, as sleeping
+ * takes longer than was asked for. */
+static const double lend_s = 0.0005;
 
 void *qr_queue_slot(const qr_queue *queue, int32_t slot)
 {
@@ -280,9 +285,13 @@ qr_status qr_queue_wait_answer(qr_queue *queue, int32_t slot, double timeout_s, 
     if (!has_slot(queue, slot) || questions(queue)[slot].low == 0) {
         return qr_error(QR_INTERNAL, "nothing was asked with slot %d", slot);
     }
-    if (qr_queue_answered(queue, slot, status, value)) {
-        return QR_OK;
-    }
+    double until = qr_now_s() + lend_s;
+    do {
+        if (qr_queue_answered(queue, slot, status, value)) {
+            return QR_OK;
+        }
+        (void)sched_yield();
+    } while (qr_now_s() < until);
     vigil v = vigil_begin(queue, timeout_s);
     v.longest_us = ANSWER_SLEEP_US;
     qr_status waited = QR_OK;

@@ -266,7 +266,7 @@ qr_status qr_pager_sink_some(qr_pager *pager, double now_s)
     const qr_memory_tier_config *tiers = pager->config.tiers;
     for (int tier = QR_MEMORY_NVME; tier < QR_MEMORY_HDD; tier++) {
         int below = tiers[tier].used ? qr_policy_room(&pager->table, tiers, tier + 1) : -1;
-        if (below < 0 || pager->stuck[tier]) {
+        if (below < 0 || pager->stuck[tier] || !pager->pressed[tier]) {
             continue;
         }
         int64_t surplus = qr_policy_surplus(qr_page_tier_count(&pager->table, tier), tiers[tier].pages,

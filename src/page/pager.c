@@ -181,6 +181,11 @@ qr_status qr_pager_create(const qr_pager_config *config, qr_pager **out)
     pager->page_bytes = config->page_agents * config->agent_bytes;
     pager->sweep.one_way = config->plain_lru;
     pager->own_slot = QR_NO_SLOT;
+    for (int64_t tier = pager->top, left = n_pages; tier < QR_N_MEMORY_TIERS; tier++) {
+        int64_t pages = config->tiers[tier].used ? config->tiers[tier].pages : 0;
+        left -= pages < left ? pages : left;
+        pager->pressed[tier] = left > 0;
+    }
     status = create_parts(pager, n_pages);
     if (status != QR_OK) {
         qr_pager_destroy(pager);

@@ -33,7 +33,7 @@ typedef struct qr_memory_tier_config {
     bool used;
     int64_t pages; /* most that it may hold. Of the backend's first tier: its frames */
     double age_s;  /* a page that nobody asked for in so long, nor in the last two sweeps, may sink a tier when that is
-                      above its low watermark */
+                      above its low watermark, and tiers below are needed for all pages */
 } qr_memory_tier_config;
 
 typedef struct qr_pager_config {
@@ -46,7 +46,7 @@ typedef struct qr_pager_config {
     int64_t agent_bytes;
     qr_memory_tier_config tiers[QR_N_MEMORY_TIERS];
     double high, low; /* watermarks: shares of the pages of a tier. Above `high` pages sink until it is at `low`. Not of
-                         the first tier, which is always full */
+                         the first tier, which is always full, and only where tiers below are needed for all pages */
     bool sequential;  /* prefetch of what follows in the sweep */
     bool correlated;  /* prefetch of what followed when a page was last asked for */
     int64_t ahead;    /* most pages that are under way at once before they are asked for; 0: none */

@@ -57,6 +57,7 @@ struct qr_pager {
     qr_link down[QR_N_MEMORY_TIERS], up[QR_N_MEMORY_TIERS];
     int64_t touched, passed, hits, misses, wasted, late;
     double waited_s;
+    bool pressed[QR_N_MEMORY_TIERS]; /* together with those above, it does not hold all pages */
     bool sinking[QR_N_MEMORY_TIERS]; /* above a watermark, until it is at the other */
     bool stuck[QR_N_MEMORY_TIERS];   /* the server found no room below it, in this step */
 

@@ -40,7 +40,9 @@ static qr_status age_frames(qr_pager *pager)
     pager->swept_s[0] = now_s;
     int64_t page =
         qr_policy_aged(&pager->table, pager->top, &tiers[pager->top], pager->config.low, pager->swept_s[1], now_s);
-    if (page < 0 || pager->n_free_frames > 0 || qr_policy_room(&pager->table, tiers, pager->top + 1) < 0) {
+    int below = qr_policy_below(tiers, pager->top);
+    bool has_room = below >= 0 && qr_policy_room(&pager->table, tiers, pager->top + 1) == below;
+    if (page < 0 || pager->n_free_frames > 0 || !has_room) {
         return QR_OK;
     }
     qr_status status =

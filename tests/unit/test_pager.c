@@ -215,22 +215,43 @@ static void full_and_old_pages_sink(void **state)
     for (int ages = 0; ages < 2; ages++) {
         crowd *c = neural_crowd(40 * 64, 0.002);
         paged_setup setup = {.page_agents = 64,
-                             .room = {[QR_MEMORY_CPU] = 4, [QR_MEMORY_NVME] = 40, [QR_MEMORY_HDD] = 40},
+                             .room = {[QR_MEMORY_CPU] = 4, [QR_MEMORY_NVME] = 35, [QR_MEMORY_HDD] = 40},
                              .age_s = ages ? 0 : 1e9,
                              .high = ages ? 1 : 0.5,
                              .low = 0.25};
         paged p;
         open_and_make(c, &setup, &p);
-        for (int i = 0; i < 200 && counters_of(&p).pages_in[QR_MEMORY_NVME] > 10; i++) {
+        for (int i = 0; i < 200 && counters_of(&p).pages_in[QR_MEMORY_NVME] > 9; i++) {
             const struct timespec moment = {0, 1000000};
             step(c, &p, 1);
             (void)nanosleep(&moment, NULL);
         }
         qr_pager_counters counters = counters_of(&p);
-        assert_int_equal(counters.pages_in[QR_MEMORY_NVME], 10); /* the low watermark, and no less */
+        assert_int_equal(counters.pages_in[QR_MEMORY_NVME], 9); /* the low watermark, and no less */
         assert_true(counters.pages_in[QR_MEMORY_HDD] >= 26 && p.server.sinks >= 26);
         assert_int_equal(counters.down[QR_MEMORY_NVME].pages, p.server.sinks);
         paged_equals(&p, "after pages sank");
+        paged_close(&p);
+        crowd_free(c);
+    }
+}
+
+/* Watermarks and ages are no reason to drive out what fits. */
+static void nothing_sinks_where_all_fits(void **state)
+{
+    (void)state;
+    for (int on_device = 0; on_device < 2; on_device++) {
+        crowd *c = neural_crowd(30 * 64, 0.002);
+        paged_setup setup = {.on_device = on_device != 0, .page_agents = 64, .age_s = 0, .high = 0.5, .low = 0.1};
+        setup.room[on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU] = 4;
+        setup.room[on_device ? QR_MEMORY_CPU : QR_MEMORY_NVME] = 26;
+        setup.room[QR_MEMORY_HDD] = 30;
+        paged p;
+        open_and_make(c, &setup, &p);
+        step(c, &p, 20);
+        settle(&p);
+        assert_int_equal(p.server.sinks, 0);
+        assert_int_equal(counters_of(&p).pages_in[QR_MEMORY_HDD], 0);
         paged_close(&p);
         crowd_free(c);
     }
@@ -462,6 +483,7 @@ int main(void)
                                        cmocka_unit_test(prefetch_can_be_switched),
                                        cmocka_unit_test(pages_at_rest_stay_where_they_are),
                                        cmocka_unit_test(full_and_old_pages_sink),
+                                       cmocka_unit_test(nothing_sinks_where_all_fits),
                                        cmocka_unit_test(half_of_the_slots_are_left_to_others),
                                        cmocka_unit_test(pages_on_disk_are_read_while_others_hold_all_slots),
                                        cmocka_unit_test(writes_go_across_pages),

@@ -56,13 +56,19 @@ qr_status qr_pager_wait(qr_pager *pager, int64_t page)
     for (int32_t i = 0; i < pager->n_busy && !any && slot == QR_NO_SLOT; i++) {
         slot = pager->jobs[pager->busy_slots[i]].asked ? pager->busy_slots[i] : QR_NO_SLOT;
     }
+    bool idle = slot == QR_NO_SLOT && !any;
     if (status == QR_OK && slot != QR_NO_SLOT) {
         status = qr_pager_wait_job(pager, slot);
-    } else if (status == QR_OK && !any) {
-        status = qr_error(QR_INTERNAL, "page %lld of the states has nowhere to go, and nothing is under way",
-                          (long long)page);
     }
-    return status == QR_OK ? qr_pager_poll(pager) : status;
+    int64_t berths = pager->n_free_berths;
+    if (status == QR_OK) {
+        status = qr_pager_poll(pager);
+    }
+    if (status == QR_OK && idle && pager->n_asked == 0 && pager->n_free_berths == berths) {
+        return qr_error(QR_INTERNAL, "page %lld of the states has nowhere to go, and nothing is under way",
+                        (long long)page);
+    }
+    return status;
 }
 
 qr_status qr_pager_leave_slots(qr_pager *pager)

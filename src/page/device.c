@@ -151,16 +151,15 @@ qr_status qr_pager_relieve_berths(qr_pager *pager, double now_s)
 {
     const qr_memory_tier_config *cpu = &pager->config.tiers[QR_MEMORY_CPU];
     int64_t room = cpu->used ? cpu->pages : 0;
-    if (pager->config.queue == NULL) {
+    if (!pager->pressed[QR_MEMORY_CPU]) { /* more than its room are there only while frames are free for them */
         return QR_OK;
     }
-    bool pressed = pager->pressed[QR_MEMORY_CPU];
-    double high = pressed ? pager->config.high : 1, low = pressed ? pager->config.low : 1;
     for (;;) {
-        int64_t surplus = qr_policy_surplus(qr_page_tier_count(&pager->table, QR_MEMORY_CPU), room, high, low,
-                                            &pager->sinking[QR_MEMORY_CPU]);
+        int64_t surplus = qr_policy_surplus(qr_page_tier_count(&pager->table, QR_MEMORY_CPU), room, pager->config.high,
+                                            pager->config.low, &pager->sinking[QR_MEMORY_CPU]);
         int64_t page = surplus > 0 ? qr_page_victim(&pager->table, QR_MEMORY_CPU, false)
-                                   : qr_policy_aged(&pager->table, QR_MEMORY_CPU, cpu, low, pager->swept_s[1], now_s);
+                                   : qr_policy_aged(&pager->table, QR_MEMORY_CPU, cpu, pager->config.low,
+                                                    pager->swept_s[1], now_s);
         int32_t slot = QR_NO_SLOT;
         if (page < 0 && surplus > 0 && pager->n_free_berths == 0) {
             page = qr_page_victim(&pager->table, QR_MEMORY_CPU, true);

@@ -121,6 +121,19 @@ qr_status qr_pager_must_have(qr_pager *pager, int64_t page)
     return status;
 }
 
+qr_status qr_pager_fetch(qr_pager *pager, int64_t page)
+{
+    qr_status status = qr_pager_must_have(pager, page);
+    bool any = pager->on_device;
+    while (status == QR_OK && any) {
+        status = qr_pager_wait_copy(pager, &any);
+    }
+    if (status == QR_OK) {
+        qr_page_touch(&pager->table, page, qr_now_s());
+    }
+    return status;
+}
+
 qr_status qr_pager_new_frame(qr_pager *pager, int64_t *frame)
 {
     qr_status status = QR_OK;

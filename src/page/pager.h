@@ -95,6 +95,10 @@ qr_status qr_pager_read(qr_pager *pager, int64_t first, int64_t count, float *ou
 /* Sets states, in pieces in any order; all of them before the first step. */
 qr_status qr_pager_write(qr_pager *pager, int64_t first, int64_t count, const float *state);
 
+/* Between two steps: brings one page to where it is computed, for which the one that nobody asked for longest leaves,
+ * and waits until both are there. */
+qr_status qr_pager_fetch(qr_pager *pager, int64_t page);
+
 /* For a cut, between two steps: pieces of states as qr_backend_ops.copy_out, each within one page and that page not on
  * disk. */
 qr_status qr_pager_copy_out(qr_pager *pager, const qr_piece *pieces, int64_t n);

@@ -214,6 +214,12 @@ static void asked_for(qr_pager *pager, int64_t page, double now_s)
     pager->touched++;
 }
 
+/* On a device, and nothing is prefetched. */
+static bool is_on_demand(const qr_pager *pager)
+{
+    return pager->on_device && (pager->config.ahead <= 0 || (!pager->config.sequential && !pager->config.correlated));
+}
+
 /* The next pages that can be updated: n of them, at least one. */
 static qr_status next_pages(qr_pager *pager, int64_t *n)
 {
@@ -235,7 +241,33 @@ static qr_status next_pages(qr_pager *pager, int64_t *n)
         status = qr_pager_must_have(pager, page);
     }
     *n = collect_ready(pager);
-    return status == QR_OK ? qr_pager_flush(pager) : status;
+    if (status == QR_OK) {
+        status = qr_pager_flush(pager);
+    }
+    for (bool any = is_on_demand(pager); any && pager->fills.count > 0 && status == QR_OK;) {
+        status = qr_pager_wait_copy(pager, &any);
+    }
+    return status;
+}
+
+/* Without prefetch, a page that is asked for shall at least find a frame: the oldest leaves as soon as it is done, when
+ * pages are still to come. */
+static qr_status make_way(qr_pager *pager)
+{
+    int64_t missing = 0;
+    int64_t frame = -1;
+    for (int tier = pager->top + 1; tier < QR_N_MEMORY_TIERS; tier++) {
+        missing += pager->table.due[tier].count;
+    }
+    if (!is_on_demand(pager) || missing == 0 || pager->n_free_frames > 0) {
+        return QR_OK;
+    }
+    qr_status status = qr_pager_frame_device(pager, false, &frame);
+    if (status == QR_OK && frame >= 0) {
+        pager->free_frames[pager->n_free_frames++] = frame;
+        status = qr_pager_flush(pager);
+    }
+    return status;
 }
 
 static qr_status sweep(qr_pager *pager)
@@ -254,6 +286,10 @@ static qr_status sweep(qr_pager *pager)
             asked_for(pager, pager->batch_pages[i], now_s);
         }
         pager->cursor += n;
+        status = make_way(pager);
+        if (status != QR_OK) {
+            return status;
+        }
     }
     return QR_OK;
 }

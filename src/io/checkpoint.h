@@ -121,6 +121,10 @@ bool qr_checkpoint_turn(qr_checkpoint *checkpoint);
 bool qr_checkpoint_wants_flush(qr_checkpoint *checkpoint);
 void qr_checkpoint_flushed(qr_checkpoint *checkpoint);
 
+/* For the end, when no producer has anything more to say: what is not committed is given up. True while slots are still
+ * to be acknowledged, by qr_checkpoint_turn. */
+bool qr_checkpoint_clear_slots(qr_checkpoint *checkpoint);
+
 /* Ends all threads; what is not committed is given up. Waits at most patience_s for a thread that hangs in a system
  * call, then leaves it behind and makes qr_io_must_exit_fast true. NULL is allowed. */
 void qr_checkpoint_destroy(qr_checkpoint *checkpoint, double patience_s);

@@ -155,6 +155,17 @@ static void give_up(qr_checkpoint *checkpoint, bool ending)
     pthread_mutex_unlock(&checkpoint->lock);
 }
 
+bool qr_checkpoint_clear_slots(qr_checkpoint *checkpoint)
+{
+    pthread_mutex_lock(&checkpoint->lock);
+    bool any = checkpoint->slots_held > 0;
+    pthread_mutex_unlock(&checkpoint->lock);
+    if (any) {
+        give_up(checkpoint, false);
+    }
+    return any;
+}
+
 /* Other servers' copies, and own ones, that are under way may still arrive. */
 static void finish_replicas(qr_checkpoint *checkpoint, double *left_s)
 {

@@ -209,6 +209,7 @@ struct qr_page_store {
     qr_store_tier tiers[QR_N_TIERS];
     qr_page_table *tables; /* by producer */
     qr_page_hold *spare_holds;
+    int64_t held; /* versions that are kept for somebody */
     qr_store_job *jobs; /* as many as the queues may hold */
     size_t n_jobs;
     qr_store_job *spare;

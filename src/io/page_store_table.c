@@ -88,6 +88,7 @@ void qr_page_entry_hold(qr_page_store *store, qr_page_entry *entry, int64_t vers
         if (hold == NULL) {
             return; /* the read may find another version, and will say so */
         }
+        store->held++;
         *hold = (qr_page_hold){.version = version, .extent = qr_page_entry_version(entry, version)};
         if (hold->extent != NULL) {
             hold->extent->uses++;
@@ -103,6 +104,7 @@ void qr_page_entry_let_go(qr_page_store *store, qr_page_entry *entry, int64_t ve
     qr_page_hold *hold = *at;
     if (hold != NULL && --hold->count == 0) {
         *at = hold->next;
+        store->held--;
         qr_extent_release(store, hold->extent);
         hold->next = store->spare_holds;
         store->spare_holds = hold;

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* A tier that was full, or could not be written, is left alone for so long; how often the server looks for what hangs.
  */
@@ -384,6 +385,26 @@ static void settle(qr_store_job *job, const qr_extent_head *head, qr_extent *ext
     leave_pool(job, QR_OK, job->tier);
 }
 
+/* (lock, given up in between) Room for a page that has nowhere else to go: what checkpoints keep for themselves will be
+ * free when they have read it. NULL: there is none all the same. */
+static qr_extent *wait_for_place(qr_store_job *job, int64_t blocks)
+{
+    enum { SLICE_NS = 5000000 };
+    qr_page_store *store = job->store;
+    qr_awake waited = {0};
+    qr_extent *extent = NULL;
+    bool last = job->job.kind == QR_JOB_PAGE_PUT && usable_tier(store, job->tier + 1) == QR_N_TIERS;
+    while (extent == NULL && last && store->held > 0 && !store->ending &&
+           qr_awake_look(&waited) < store->config.timeout_s) {
+        const struct timespec slice = {.tv_nsec = SLICE_NS};
+        (void)pthread_mutex_unlock(&store->lock);
+        (void)nanosleep(&slice, NULL);
+        (void)pthread_mutex_lock(&store->lock);
+        extent = find_place(job, blocks);
+    }
+    return extent;
+}
+
 static void put_or_sink(qr_store_job *job, qr_page_bench *bench)
 {
     qr_extent_head head;
@@ -399,6 +420,7 @@ static void put_or_sink(qr_store_job *job, qr_page_bench *bench)
         return;
     }
     qr_extent *extent = find_place(job, blocks);
+    extent = extent != NULL ? extent : wait_for_place(job, blocks);
     if (extent == NULL) {
         spill(job, QR_OK);
         return;

@@ -469,10 +469,11 @@ static int32_t longest_sleep_us(const qr_io_server *server)
     return busy ? BUSY_US : PAGES_US;
 }
 
-/* Producers wait for their pages' answers even when they have nothing more to say. */
+/* Producers wait for answers and slots even when they have nothing more to say. */
 static bool has_work(const qr_io_server *server)
 {
-    return server->n_finished < server->n_queues || (server->pages != NULL && qr_page_store_busy(server->pages));
+    return server->n_finished < server->n_queues || (server->pages != NULL && qr_page_store_busy(server->pages)) ||
+           (server->checkpoint != NULL && qr_checkpoint_clear_slots(server->checkpoint));
 }
 
 static void serve_until_finished(qr_io_server *server, const volatile bool *keep_going)

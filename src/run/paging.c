@@ -185,7 +185,8 @@ static qr_status plan_cpu(const qr_deck *deck, const qr_paging_place *place, qr_
     return QR_OK;
 }
 
-/* With checkpoints some pages lie there twice for a while: as they were when a cut began, and as they are. */
+/* A page that is asked for leaves its disk before another one takes its place; where checkpoints keep what was there,
+ * the new one waits for them. So the room of the pages that stay is enough. */
 static qr_status plan_disk(const qr_deck *deck, int t, const qr_paging_place *place, qr_paging *paging)
 {
     const qr_deck_memory_tier *disk = disk_of(deck, t);
@@ -197,9 +198,7 @@ static qr_status plan_disk(const qr_deck *deck, int t, const qr_paging_place *pl
     tier->age_s = t + 1 < QR_N_TIERS ? disk->age : 0.0;
     tier->pages = paging->n_pages;
     if (disk->capacity > 0) {
-        int64_t room = disk->capacity / place->ranks_here / stored_bytes(paging);
-        int64_t moving = qr_checkpoints_wanted(deck) ? qr_min64(paging->ahead, room / 2) : 0;
-        tier->pages = qr_min64(room - moving, paging->n_pages);
+        tier->pages = qr_min64(disk->capacity / place->ranks_here / stored_bytes(paging), paging->n_pages);
     }
     return tier->pages > 0 ? QR_OK
                            : too_small(deck, paging, place, qr_tier_name(t), stored_bytes(paging) * place->ranks_here);

@@ -161,8 +161,8 @@ def kill_in_between(case):
         os.kill(draw.choice(ranks), signal.SIGKILL)
         code, output = finish(folder, job)
         assert code not in (0, None), (case, code, output)
-        generations = [int(name[11:19]) for name in os.listdir(os.path.join(folder, "kept")) if name.endswith(".manifest")]
-        goes_to = str(2 * max(generations) + 6)
+        listed = subprocess.run([QUORATE, "info", "kept"], cwd=folder, capture_output=True, text=True, check=False).stdout
+        goes_to = str(max(int(step) for step in re.findall(r": step (\d+),", listed)) + 6)
         code, output = run(folder, again, case["ranks"] % 3 + 1, 1 - case["io"],
                            ["--restart", "auto", "--set", f"run.steps={goes_to}"])
         assert code == 0 and "restart: checkpoint" in output, (case, code, output)
@@ -171,6 +171,20 @@ def kill_in_between(case):
     with tempfile.TemporaryDirectory() as folder:
         code, undisturbed = run(folder, deck("neural", 1), more=["--set", f"run.steps={goes_to}"])
         assert code == 0 and answer(output) == answer(undisturbed), (case, output, undisturbed)
+    return 1
+
+
+def no_room_to_spare(expected):
+    """A checkpoint of every step keeps pages as they were while they change, on a disk that has room for each once."""
+    page = 64 * KIB
+    text = deck("neural", 1, tiers_of(64, 2 * page, 14 * (page + 4 * KIB)),
+                "checkpoint: {every: 1 steps, tiers: {ssd: {directory: kept}}}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        code, output = run(folder, text)
+        assert code == 0 and answer(output) == expected["neural", 1], (code, output)
+        code, output = run(folder, text.replace(str(14 * (page + 4 * KIB)), str(13 * (page + 4 * KIB))),
+                           more=["--set", "output.overwrite=true"])
+        assert code == 2 and "take 1048576 bytes" in output and "hold 983040 of" in output, (code, output)
     return 1
 
 
@@ -227,7 +241,8 @@ def main():
     expected = dict(zip(wanted, side_by_side([lambda w=w: resident(*w) for w in wanted], COMPUTING)))
     tasks = [lambda case=case: try_case(case, expected) for case in cases]
     tasks += [lambda i=i: kill_in_between({"draw": i, "ranks": i % 3 + 1, "io": i % 2, "page": (64, 128, 32)[i % 3],
-                                           "cpu": 384 * KIB, "disks": (256 * KIB, 0, None)}) for i in range(3)]
+                                           "cpu": 384 * KIB, "disks": (408 * KIB, 0, None)}) for i in range(3)]
+    tasks.append(lambda: no_room_to_spare(expected))
     print(f"{sum(side_by_side(tasks, COMPUTING))} runs in pages end as those in memory")
 
 

@@ -328,6 +328,39 @@ static void pages_on_disk_are_read_while_others_hold_all_slots(void **state)
 }
 
 /* Part of a page in a frame, then part of one that takes its frame. */
+/* On a device and on none, from memory and from disk: what is fetched is there, and what was there longest is not. */
+static void single_pages_can_be_fetched(void **state)
+{
+    (void)state;
+    enum { FRAMES = 4, PAGES = 10 };
+    for (int way = 0; way < 3; way++) {
+        crowd *c = neural_crowd(64 * PAGES, 1);
+        paged p;
+        paged_setup setup = {.on_device = way > 0, .page_agents = 64, .ahead = 2, .sequential = true};
+        setup.room[way > 0 ? QR_MEMORY_GPU : QR_MEMORY_CPU] = FRAMES;
+        if (way == 1) {
+            setup.room[QR_MEMORY_CPU] = PAGES;
+        } else {
+            setup.room[QR_MEMORY_SSD] = PAGES;
+        }
+        open_and_make(c, &setup, &p);
+        step(c, &p, 1);
+        const int from = way == 1 ? QR_MEMORY_CPU : QR_MEMORY_SSD;
+        const int64_t before = counters_of(&p).up[from].pages;
+        for (int64_t i = 0; i < 3 * PAGES; i++) {
+            must(qr_pager_fetch(p.pager, i % PAGES));
+            must(qr_pager_fetch(p.pager, i % PAGES)); /* is there already */
+        }
+        assert_int_equal(counters_of(&p).up[from].pages - before, 3 * PAGES);
+        assert_int_equal(counters_of(&p).pages_in[way > 0 ? QR_MEMORY_GPU : QR_MEMORY_CPU], FRAMES);
+        paged_equals(&p, "fetched");
+        step(c, &p, 2);
+        paged_equals(&p, "stepped after fetching");
+        paged_close(&p);
+        crowd_free(c);
+    }
+}
+
 static void writes_go_across_pages(void **state)
 {
     (void)state;
@@ -486,6 +519,7 @@ int main(void)
                                        cmocka_unit_test(nothing_sinks_where_all_fits),
                                        cmocka_unit_test(half_of_the_slots_are_left_to_others),
                                        cmocka_unit_test(pages_on_disk_are_read_while_others_hold_all_slots),
+                                       cmocka_unit_test(single_pages_can_be_fetched),
                                        cmocka_unit_test(writes_go_across_pages),
                                        cmocka_unit_test(a_page_that_cannot_be_read_ends_the_step),
                                        cmocka_unit_test(a_server_that_is_silent_is_not_waited_for),

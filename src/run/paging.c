@@ -1,7 +1,6 @@
 /* Whether states are paged, and what will lie where. */
 #include "run/paging.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +11,7 @@ enum { AUTO_SHARE = 8 };
 /* Blocks of the page store; prefetch by itself; slots for pages that are asked for or leave at that moment. */
 enum { BLOCK_BYTES = 4096, AHEAD_BYTES = 64 << 20, LEAST_AHEAD = 2, MOST_AHEAD = 64, SPARE_SLOTS = 4 };
 
-static const qr_deck_memory_tier *disk_of(const qr_deck *deck, int tier)
+const qr_deck_memory_tier *qr_paging_disk(const qr_deck *deck, int tier)
 {
     switch (tier) {
     case QR_TIER_NVME: return &deck->memory.tiers.nvme;
@@ -42,25 +41,29 @@ static void simplify(char *path)
 
 static qr_status is_same_path(const char *a, const char *b, bool *same)
 {
-    char *copies[2] = {strdup(a), strdup(b)};
-    qr_status status = copies[0] != NULL && copies[1] != NULL ? QR_OK : qr_error_memory(strlen(a) + strlen(b), "paths");
-    if (status == QR_OK) {
-        simplify(copies[0]);
-        simplify(copies[1]);
-        *same = strcmp(copies[0], copies[1]) == 0;
+    char *first = strdup(a);
+    char *second = strdup(b);
+    qr_status status = QR_OK;
+    *same = false;
+    if (first != NULL && second != NULL) {
+        simplify(first);
+        simplify(second);
+        *same = strcmp(first, second) == 0;
+    } else {
+        status = qr_error_memory(strlen(a) + strlen(b), "paths");
     }
-    free(copies[0]);
-    free(copies[1]);
+    free(first);
+    free(second);
     return status;
 }
 
 /* Of the directory of a tier of memory: not that of another one above it, nor of checkpoints. */
 static qr_status check_directory(const qr_deck *deck, int t, const char *key)
 {
-    const char *directory = disk_of(deck, t)->directory;
+    const char *directory = qr_paging_disk(deck, t)->directory;
     bool same = false;
     for (int other = 0; other < t; other++) {
-        const char *taken = disk_of(deck, other)->directory;
+        const char *taken = qr_paging_disk(deck, other)->directory;
         qr_status status = taken[0] != '\0' ? is_same_path(directory, taken, &same) : QR_OK;
         if (status != QR_OK) {
             return status;
@@ -94,19 +97,19 @@ qr_status qr_paging_check(const qr_deck *deck)
     for (int t = 0; t < QR_N_TIERS; t++) {
         qr_codec codec;
         char key[64];
-        if (qr_codec_parse(disk_of(deck, t)->compression, &codec) != QR_OK) {
+        if (qr_codec_parse(qr_paging_disk(deck, t)->compression, &codec) != QR_OK) {
             char message[QR_MESSAGE_BYTES];
             (void)snprintf(message, sizeof message, "%s", qr_error_message());
             (void)snprintf(key, sizeof key, "memory.tiers.%s.compression", qr_tier_name(t));
             return qr_deck_complain(deck, key, "%s", message);
         }
         (void)snprintf(key, sizeof key, "memory.tiers.%s.directory", qr_tier_name(t));
-        qr_status status = disk_of(deck, t)->directory[0] != '\0' ? check_directory(deck, t, key) : QR_OK;
+        qr_status status = qr_paging_disk(deck, t)->directory[0] != '\0' ? check_directory(deck, t, key) : QR_OK;
         if (status != QR_OK) {
             return status;
         }
         (void)snprintf(key, sizeof key, "memory.tiers.%s.capacity", qr_tier_name(t));
-        if (disk_of(deck, t)->directory[0] == '\0' && disk_of(deck, t)->capacity > 0) {
+        if (qr_paging_disk(deck, t)->directory[0] == '\0' && qr_paging_disk(deck, t)->capacity > 0) {
             return qr_deck_complain(deck, key, "without effect unless memory.tiers.%s.directory is given",
                                     qr_tier_name(t));
         }
@@ -165,11 +168,14 @@ static qr_status plan_gpu(const qr_deck *deck, const qr_paging_place *place, qr_
     return QR_OK;
 }
 
+/* On a device, pages under way need some memory of the host beside those that stay (qr_pager_spare_pages). */
 static qr_status plan_cpu(const qr_deck *deck, const qr_paging_place *place, qr_paging *paging)
 {
     qr_memory_tier_config *tier = &paging->tiers[QR_MEMORY_CPU];
     int64_t capacity = deck->memory.tiers.cpu.capacity;
-    int64_t bytes = capacity > 0 ? capacity : qr_paging_auto_bytes(place->free_bytes);
+    int64_t spare = place->on_device ? (2 * paging->ahead + 2) * page_bytes(paging) * place->ranks_here : 0;
+    int64_t free_bytes = place->free_bytes > spare ? place->free_bytes - spare : 0;
+    int64_t bytes = capacity > 0 ? capacity : qr_paging_auto_bytes(free_bytes);
     tier->used = true;
     tier->age_s = deck->memory.tiers.cpu.age;
     tier->pages = bytes / place->ranks_here / page_bytes(paging);
@@ -189,7 +195,7 @@ static qr_status plan_cpu(const qr_deck *deck, const qr_paging_place *place, qr_
  * the new one waits for them. So the room of the pages that stay is enough. */
 static qr_status plan_disk(const qr_deck *deck, int t, const qr_paging_place *place, qr_paging *paging)
 {
-    const qr_deck_memory_tier *disk = disk_of(deck, t);
+    const qr_deck_memory_tier *disk = qr_paging_disk(deck, t);
     qr_memory_tier_config *tier = &paging->tiers[QR_MEMORY_NVME + t];
     if (disk->directory[0] == '\0') {
         return QR_OK;
@@ -211,17 +217,6 @@ static int64_t choose_ahead(const qr_deck *deck, int64_t bytes)
     return deck->memory.prefetch.ahead > 0 ? deck->memory.prefetch.ahead : pages;
 }
 
-static void add(char *text, size_t n, const char *format, ...) QR_PRINTF(3, 4);
-
-static void add(char *text, size_t n, const char *format, ...)
-{
-    size_t used = strlen(text);
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(text + used, n - used, format, args);
-    va_end(args);
-}
-
 /* Bytes needed, bytes there, and what would help. */
 static qr_status does_not_fit(const qr_deck *deck, const qr_paging *paging)
 {
@@ -233,14 +228,14 @@ static qr_status does_not_fit(const qr_deck *deck, const qr_paging *paging)
         const char *name = qr_memory_tier_name((qr_memory_tier)m);
         bool disk = m >= QR_MEMORY_NVME;
         if (tier->used) {
-            add(tiers, sizeof tiers, "%s%s %lld", tiers[0] != '\0' ? ", " : "", name,
-                (long long)(tier->pages * page_bytes(paging)));
+            int64_t bytes = tier->pages * page_bytes(paging);
+            qr_paging_append(tiers, sizeof tiers, "%s%s %lld", tiers[0] != '\0' ? ", " : "", name, (long long)bytes);
             limited = limited || (!disk && paging->auto_free[m] > 0);
         }
         if (tier->used && (disk || paging->auto_free[m] == 0)) {
-            add(keys, sizeof keys, "%smemory.tiers.%s.capacity", keys[0] != '\0' ? ", " : "", name);
+            qr_paging_append(keys, sizeof keys, "%smemory.tiers.%s.capacity", keys[0] != '\0' ? ", " : "", name);
         } else if (disk && !tier->used) {
-            add(keys, sizeof keys, "%smemory.tiers.%s.directory", keys[0] != '\0' ? ", " : "", name);
+            qr_paging_append(keys, sizeof keys, "%smemory.tiers.%s.directory", keys[0] != '\0' ? ", " : "", name);
         }
     }
     const char *more = deck->memory.tiers.cpu.capacity > 0 ? "" : ", more nodes";

@@ -10,6 +10,9 @@
 /* What the deck says of memory.tiers, as far as it alone can tell. QR_USAGE points to the key. */
 qr_status qr_paging_check(const qr_deck *deck);
 
+/* A tier that is a disk, numbered as in io/checkpoint.h. */
+const qr_deck_memory_tier *qr_paging_disk(const qr_deck *deck, int tier);
+
 /* Where one compute rank's states are to go: what has to be known beside the deck. */
 typedef struct qr_paging_place {
     int64_t page_agents, agent_bytes;
@@ -53,6 +56,9 @@ int64_t qr_paging_resident_bytes(const qr_paging *paging);
 /* Whether a deck says anything of where states are to be, and whether it names a GPU, before one is looked for. */
 bool qr_paging_is_told(const qr_deck *deck);
 bool qr_paging_expects_device(const qr_deck *deck);
+
+/* Appends to a text in n bytes, as far as it fits. */
+void qr_paging_append(char *text, size_t n, const char *format, ...) QR_PRINTF(3, 4);
 
 /* "1.5 GiB". */
 const char *qr_bytes_text(double bytes, char out[32]);

@@ -11,9 +11,7 @@ static const double link_rates[QR_N_MEMORY_TIERS] = {
 static const double thread_rate = 30e9;
 static const double device_rate = 12e12;
 
-static void add(char *text, size_t n, const char *format, ...) QR_PRINTF(3, 4);
-
-static void add(char *text, size_t n, const char *format, ...)
+void qr_paging_append(char *text, size_t n, const char *format, ...)
 {
     size_t used = strlen(text);
     va_list args;
@@ -72,18 +70,21 @@ static void describe_tier(const qr_paging *paging, int m, char *out, size_t n)
     int above = tier_above(paging, m);
     char stays[32];
     char moves[32];
-    add(out, n, "  %-5s holds %lld pages, %s", qr_memory_tier_name((qr_memory_tier)m),
-        (long long)paging->plan.resident[m], qr_bytes_text((double)paging->plan.resident[m] * page, stays));
+    qr_paging_append(out, n, "  %-5s holds %lld pages, %s", qr_memory_tier_name((qr_memory_tier)m),
+                     (long long)paging->plan.resident[m],
+                     qr_bytes_text((double)paging->plan.resident[m] * page, stays));
     if (above >= 0 && paging->plan.crossing[m] > 0) {
-        add(out, n, "; a step moves %lld pages, %s, up from it and as much down from %s",
-            (long long)paging->plan.crossing[m], qr_bytes_text((double)paging->plan.crossing[m] * page, moves),
-            qr_memory_tier_name((qr_memory_tier)above));
+        qr_paging_append(out, n, "; a step moves %lld pages, %s, up from it and as much down from %s",
+                         (long long)paging->plan.crossing[m],
+                         qr_bytes_text((double)paging->plan.crossing[m] * page, moves),
+                         qr_memory_tier_name((qr_memory_tier)above));
     }
     if (paging->auto_free[m] > 0) {
-        add(out, n, " (auto: %s are free, %s of it stay so)", qr_bytes_text((double)paging->auto_free[m], stays),
-            qr_bytes_text((double)paging->auto_left[m], moves));
+        qr_paging_append(out, n, " (auto: %s are free, %s of it stay so)",
+                         qr_bytes_text((double)paging->auto_free[m], stays),
+                         qr_bytes_text((double)paging->auto_left[m], moves));
     }
-    add(out, n, "\n");
+    qr_paging_append(out, n, "\n");
 }
 
 void qr_paging_describe(const qr_deck *deck, const qr_paging *paging, int threads, char *out, size_t n)
@@ -96,12 +97,12 @@ void qr_paging_describe(const qr_deck *deck, const qr_paging *paging, int thread
     (void)qr_bytes_text((double)paging->needed_bytes, states);
     (void)qr_bytes_text((double)paging->page_agents * (double)paging->agent_bytes, page);
     if (!paging->wanted) {
-        add(out, n, "memory: all states of a compute rank, %s, fit into tier %s; nothing is paged\n", states,
-            paging->on_device ? "gpu" : "cpu");
+        qr_paging_append(out, n, "memory: all states of a compute rank, %s, fit into tier %s; nothing is paged\n",
+                         states, paging->on_device ? "gpu" : "cpu");
         return;
     }
-    add(out, n, "memory: the states of a compute rank, %s, are paged: %lld pages of %s\n", states,
-        (long long)paging->n_pages, page);
+    qr_paging_append(out, n, "memory: the states of a compute rank, %s, are paged: %lld pages of %s\n", states,
+                     (long long)paging->n_pages, page);
     for (int m = 0; m < QR_N_MEMORY_TIERS; m++) {
         if (paging->tiers[m].used) {
             describe_tier(paging, m, out, n);
@@ -109,7 +110,8 @@ void qr_paging_describe(const qr_deck *deck, const qr_paging *paging, int thread
     }
     estimate(deck, paging, threads, &compute_s, &links_s);
     double times = compute_s > 0.0 && links_s > compute_s ? links_s / compute_s : 1.0;
-    add(out, n,
+    qr_paging_append(
+        out, n,
         "  a step takes about %.3g times as long as with all states in the first tier; estimated from %.3g s of "
         "arithmetic and %.3g s on the slowest link, which go on side by side, at rates of ordinary machines (%s; "
         "%.3g multiply-adds a second)\n",
@@ -132,7 +134,7 @@ static void comment(const char *text, char *out, size_t n)
     out[0] = '\0';
     for (const char *at = text; *at != '\0';) {
         size_t length = strcspn(at, "\n");
-        add(out, n, "# %.*s\n", (int)length, at);
+        qr_paging_append(out, n, "# %.*s\n", (int)length, at);
         at += length + (at[length] == '\n' ? 1 : 0);
     }
 }
@@ -177,5 +179,5 @@ void qr_paging_describe_deck(const qr_deck *deck, int64_t n_agents, char *out, s
         (void)snprintf(text, sizeof text, "memory: with one compute rank: %s\n", qr_error_message());
     }
     comment(text, out, n);
-    add(out, n, "# (for one compute rank; mpirun -n N quorate run --dry-run plans for N ranks)\n");
+    qr_paging_append(out, n, "# (for one compute rank; mpirun -n N quorate run --dry-run plans for N ranks)\n");
 }

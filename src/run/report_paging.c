@@ -161,12 +161,12 @@ void qr_paging_to_json(const qr_simulation *simulation, bool whole, json_t *obje
             (void)json_array_append_new(links, link_json(paging, &c.up[m], m, true));
         }
     }
-    json_t *all =
-        json_pack("{s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "pages", (json_int_t)c.n_pages,
-                  "page_bytes", (json_int_t)(paging->page_agents * paging->agent_bytes), "pages_in", tiers, "links",
-                  links, "updated", (json_int_t)c.touched, "passed", (json_int_t)c.passed, "prefetch_hits",
-                  (json_int_t)c.hits, "prefetch_misses", (json_int_t)c.misses, "prefetch_wasted", (json_int_t)c.wasted,
-                  "prefetch_late", (json_int_t)c.late, "waited_s", c.waited_s);
+    int64_t page_bytes = paging->page_agents * paging->agent_bytes;
+    json_t *all = json_pack("{s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "pages", (json_int_t)c.n_pages,
+                            "page_bytes", (json_int_t)page_bytes, "pages_in", tiers, "links", links, "updated",
+                            (json_int_t)c.touched, "passed", (json_int_t)c.passed, "prefetch_hits", (json_int_t)c.hits,
+                            "prefetch_misses", (json_int_t)c.misses, "prefetch_wasted", (json_int_t)c.wasted,
+                            "prefetch_late", (json_int_t)c.late, "waited_s", c.waited_s);
     (void)json_object_set_new(object, "paging", all);
 }
 

@@ -20,15 +20,6 @@ static bool serves(const qr_simulation *simulation)
 
 /* --- the page store of a rank that serves --- */
 
-static const qr_deck_memory_tier *disk_of(const qr_deck *deck, int tier)
-{
-    switch (tier) {
-    case QR_TIER_NVME: return &deck->memory.tiers.nvme;
-    case QR_TIER_SSD: return &deck->memory.tiers.ssd;
-    default: return &deck->memory.tiers.hdd;
-    }
-}
-
 /* A store is of this very process and of no use to another. */
 static void make_store_id(char out[33])
 {
@@ -69,7 +60,7 @@ static qr_status create_store(qr_simulation *simulation)
                                    .timeout_s = deck->io.timeout / 2};
     qr_status status = QR_OK;
     for (int t = 0; t < QR_N_TIERS && status == QR_OK; t++) {
-        const qr_deck_memory_tier *disk = disk_of(deck, t);
+        const qr_deck_memory_tier *disk = qr_paging_disk(deck, t);
         if (disk->directory[0] == '\0') {
             continue;
         }

@@ -68,8 +68,10 @@ def main() -> None:
         check("two ranks, NCCL loses a link", LONG | LATTICE | {"comm.exchange": "nccl"}, 2, "nccl.link:EIO@12", 4, "NCCL: a link")
     large = LONG | {"model.rule": "neural", "model.state_dim": "1024", "agents.count": "1e8", "network.kind": "complete"}
     for ranks in (1, 2):
-        check(f"too small a GPU, {ranks} ranks", large, ranks, "", 3,
-              r"compute rank 0: GPU \d+ \(.*\) is too small .*\d+ bytes .* free.*model\.state_dim")
+        check(f"too small a GPU and memory for states, {ranks} ranks", large, ranks, "", 3,
+              r"compute rank 0: the states of a compute rank take \d+ bytes .*memory\.tiers hold \d+ .*\(gpu \d+.*model\.state_dim")
+    check("too small a GPU for votes", LONG | {"agents.options": "2", "agents.count": "1e12", "network.kind": "complete"}, 1,
+          "", 3, r"compute rank 0: GPU \d+ \(.*\) is too small .*\d+ bytes .* free.*agents\.count")
     print(f"{failures} failures, {gpus} GPUs")
     sys.exit(1 if failures else 0)
 

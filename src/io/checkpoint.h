@@ -121,6 +121,11 @@ bool qr_checkpoint_turn(qr_checkpoint *checkpoint);
 bool qr_checkpoint_wants_flush(qr_checkpoint *checkpoint);
 void qr_checkpoint_flushed(qr_checkpoint *checkpoint);
 
+/* checkpoint_rescue.c: reads a page of states from the newest checkpoint of this attempt on any tier, if that holds the
+ * page with this number and this XXH3-128 (low, high) of its bytes. context: the qr_checkpoint. By any thread of the
+ * server. */
+bool qr_checkpoint_rescue(void *context, int64_t page, const uint64_t hash[2], void *raw, int64_t bytes);
+
 /* For the end, when no producer has anything more to say: what is not committed is given up. True while slots are still
  * to be acknowledged, by qr_checkpoint_turn. */
 bool qr_checkpoint_clear_slots(qr_checkpoint *checkpoint);

@@ -304,6 +304,14 @@ qr_status qr_page_store_read(qr_page_store *store, int producer, int64_t page, i
     return status;
 }
 
+void qr_page_store_set_rescue(qr_page_store *store, qr_page_rescue rescue, void *context)
+{
+    (void)pthread_mutex_lock(&store->lock);
+    store->rescue = rescue;
+    store->rescue_context = context;
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
 void qr_page_store_totals(qr_page_store *store, qr_page_tier_totals totals[QR_N_TIERS])
 {
     (void)pthread_mutex_lock(&store->lock);

@@ -91,6 +91,7 @@ void qr_page_seal(qr_page_bench *bench, qr_extent_head *head, const qr_page_file
     extent->raw_bytes = head->raw_bytes;
     extent->stored_bytes = head->stored_bytes;
     extent->check = head->check;
+    memcpy(extent->raw_hash, head->raw_hash, sizeof extent->raw_hash);
 }
 
 const char *qr_page_check(qr_page_bench *bench, const qr_page_file *file, const qr_extent *extent, int producer,

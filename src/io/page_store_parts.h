@@ -29,6 +29,7 @@ typedef struct qr_extent {
     /* What was put there; every read is compared with it. */
     int64_t version;
     uint64_t raw_bytes, stored_bytes, check;
+    uint64_t raw_hash[2];
 } qr_extent;
 
 typedef struct qr_extents {
@@ -206,10 +207,12 @@ struct qr_page_store {
     pthread_mutex_t lock;
     pthread_cond_t settled; /* a put is over, well or badly */
     bool ending;
+    qr_page_rescue rescue; /* NULL: none */
+    void *rescue_context;
     qr_store_tier tiers[QR_N_TIERS];
     qr_page_table *tables; /* by producer */
     qr_page_hold *spare_holds;
-    int64_t held; /* versions that are kept for somebody */
+    int64_t held;       /* versions that are kept for somebody */
     qr_store_job *jobs; /* as many as the queues may hold */
     size_t n_jobs;
     qr_store_job *spare;

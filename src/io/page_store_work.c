@@ -209,10 +209,19 @@ static void run_get(qr_pool_task *task, int worker)
     qr_status status = qr_store_read_extent(store, extent, job->producer, page, bench);
     return_from_disk(job);
     bool wanted = !job->given_up;
+    qr_page_rescue rescue = store->rescue;
+    void *context = store->rescue_context;
     (void)pthread_mutex_unlock(&store->lock);
+    void *raw = qr_queue_slot(&store->queues[job->producer], job->job.slot);
     if (wanted && status == QR_OK) {
-        status = unpack(store, extent, job->producer, page, bench,
-                        qr_queue_slot(&store->queues[job->producer], job->job.slot));
+        status = unpack(store, extent, job->producer, page, bench, raw);
+    }
+    if (wanted && status == QR_DATA && rescue != NULL) {
+        char message[QR_MESSAGE_BYTES];
+        (void)snprintf(message, sizeof message, "%s", qr_error_message());
+        status = rescue(context, page, extent->raw_hash, raw, (int64_t)extent->raw_bytes)
+                     ? QR_OK
+                     : qr_error(QR_DATA, "%s", message);
     }
     (void)pthread_mutex_lock(&store->lock);
     store->tiers[extent->tier].totals.got += wanted && status == QR_OK ? 1 : 0;

@@ -126,8 +126,19 @@ qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int 
         qr_io_server_destroy(server);
         return status;
     }
+    if (server->pages != NULL && server->checkpoint != NULL) {
+        qr_page_store_set_rescue(server->pages, qr_checkpoint_rescue, server->checkpoint);
+    }
     *out = server;
     return QR_OK;
+}
+
+/* The store outlives the checkpoints. */
+static void end_rescues(qr_io_server *server)
+{
+    if (server->pages != NULL) {
+        qr_page_store_set_rescue(server->pages, NULL, NULL);
+    }
 }
 
 void qr_io_server_destroy(qr_io_server *server)
@@ -135,6 +146,7 @@ void qr_io_server_destroy(qr_io_server *server)
     if (server == NULL) {
         return;
     }
+    end_rescues(server);
     qr_checkpoint_destroy(server->checkpoint, server->patience_s);
     (void)qr_series_close(server->series, NULL);
     (void)qr_snapshots_close(server->snapshots, NULL);
@@ -510,6 +522,7 @@ qr_status qr_io_server_run(qr_io_server *server, const volatile bool *keep_going
         note_failure(server, qr_error(QR_RESOURCE, "the I/O server cannot start a thread: %s", strerror(error)));
     }
     serve_until_finished(server, keep_going);
+    end_rescues(server);
     qr_checkpoint_destroy(server->checkpoint, server->patience_s);
     server->checkpoint = NULL;
     atomic_store(&server->beating, false);

@@ -109,6 +109,11 @@ def check_paged(folder, case, output):
         return
     assert paging is not None and sum(paging["pages_in"].values()) == paging["pages"], (case, paging, output)
     assert paging["pages_in"]["cpu"] * paging["page_bytes"] <= case["cpu"], (case, paging)
+    assert paging["passed"] > 0 or case["activation"] > 0.01, (case, paging)
+    if case["prefetch"] == "{sequential: false, correlation: false}":
+        assert paging["prefetch_hits"] == paging["prefetch_late"] == paging["prefetch_wasted"] == 0, (case, paging)
+    elif case["activation"] == 1:
+        assert paging["prefetch_hits"] + paging["prefetch_late"] > 0, (case, paging)
     assert any(link["pages"] > 0 for link in paging["links"]), (case, paging)
 
 

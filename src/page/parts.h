@@ -127,7 +127,7 @@ qr_status qr_pager_place_host(qr_pager *pager, int64_t page, bool demand, bool *
 /* A free frame for a page that comes from nowhere, or -1; what was in it goes to the server. */
 qr_status qr_pager_frame_host(qr_pager *pager, bool demand, int64_t *frame);
 
-/* --- frames on a device: device.c, berths.c --- */
+/* --- frames on a device: device.c --- */
 
 qr_status qr_pager_place_device(qr_pager *pager, int64_t page, bool demand, bool *moved);
 qr_status qr_pager_frame_device(qr_pager *pager, bool demand, int64_t *frame);

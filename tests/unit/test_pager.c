@@ -327,7 +327,6 @@ static void pages_on_disk_are_read_while_others_hold_all_slots(void **state)
     crowd_free(c);
 }
 
-/* Part of a page in a frame, then part of one that takes its frame. */
 /* On a device and on none, from memory and from disk: what is fetched is there, and what was there longest is not. */
 static void single_pages_can_be_fetched(void **state)
 {
@@ -361,6 +360,7 @@ static void single_pages_can_be_fetched(void **state)
     }
 }
 
+/* Part of a page in a frame, then part of one that stands in a slot. */
 static void writes_go_across_pages(void **state)
 {
     (void)state;

@@ -69,10 +69,12 @@ def wait(job, seconds):
     return None
 
 
-def start(folder, line):
+def start(folder, line, fault=""):
     log = open(os.path.join(folder, "log"), "w", encoding="utf-8")
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     environment.pop("QUORATE_FAULT", None)
+    if fault:
+        environment["QUORATE_FAULT"] = fault
     return subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
                             start_new_session=True)
 
@@ -86,10 +88,10 @@ def finish(folder, job):
         return code, log.read()
 
 
-def run(folder, text, ranks=1, io_ranks=0, more=()):
+def run(folder, text, ranks=1, io_ranks=0, more=(), fault=""):
     with open(os.path.join(folder, "deck.yml"), "w", encoding="utf-8") as out:
         out.write(text)
-    return finish(folder, start(folder, command(ranks, io_ranks, more)))
+    return finish(folder, start(folder, command(ranks, io_ranks, more), fault))
 
 
 def answer(output):
@@ -185,8 +187,11 @@ def no_room_to_spare(expected):
     text = deck("neural", 1, tiers_of(64, 2 * page, 14 * (page + 4 * KIB)),
                 "checkpoint: {every: 1 steps, tiers: {ssd: {directory: kept}}}\n")
     with tempfile.TemporaryDirectory() as folder:
-        code, output = run(folder, text)
+        code, output = run(folder, text, fault=",".join(f"pages.read:slow@{n}" for n in range(9, 130, 8)))
         assert code == 0 and answer(output) == expected["neural", 1], (code, output)
+        with open(os.path.join(folder, "out", "summary.json"), encoding="utf-8") as summary:
+            tier = json.load(summary)["checkpoints"]["tiers"]["ssd"]
+        assert tier["committed"] > 1 and tier["failed"] == 0, (tier, output)
         code, output = run(folder, text.replace(str(14 * (page + 4 * KIB)), str(13 * (page + 4 * KIB))),
                            more=["--set", "output.overwrite=true"])
         assert code == 2 and "take 1048576 bytes" in output and "hold 983040 of" in output, (code, output)

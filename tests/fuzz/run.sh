@@ -25,7 +25,7 @@ fi
 
 cmake -S "$root" -B "$build" -G Ninja -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo -DQUORATE_FUZZ=ON \
     -DQUORATE_SANITIZE=fuzzer-no-link,address,undefined >/dev/null
-cmake --build "$build" --parallel 2 --target fuzzers
+cmake --build "$build" --parallel "$(nproc)" --target fuzzers
 
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
@@ -35,17 +35,15 @@ if [ ${#names[@]} -eq 0 ]; then
     done
 fi
 
-failures=0
-for name in "${names[@]}"; do
-    fuzzer=$build/tests/fuzz_$name
-    found=$build/$name
-    log=$found/log.txt
+# one NAME: replays its seeds and fuzzes it.
+one() {
+    local name=$1 fuzzer=$build/tests/fuzz_$1 found=$build/$1 status=0 executions options
+    local log=$found/log.txt
     mkdir -p "$found/corpus" "$found/artifacts"
     options=(-timeout=10 -rss_limit_mb=2048 "-artifact_prefix=$found/artifacts/" -print_final_stats=1)
     if [ -f "$here/$name.dict" ]; then
         options+=("-dict=$here/$name.dict")
     fi
-    status=0
     "$fuzzer" "${options[@]}" -runs=0 "$here/${name}_corpus" >"$log" 2>&1 || status=$?
     if [ "$status" -eq 0 ] && [ "$seconds" -gt 0 ]; then
         timeout $((seconds + 60)) "$fuzzer" "${options[@]}" -max_len=4096 "-max_total_time=$seconds" "$found/corpus" \
@@ -57,7 +55,12 @@ for name in "${names[@]}"; do
     else
         tail -n 40 "$log"
         echo "$name: FAILED after ${executions:-?} executions (exit $status); see $found/artifacts"
-        failures=$((failures + 1))
+        return 1
     fi
-done
-[ "$failures" -eq 0 ]
+}
+
+# As many at a time as there are cores.
+export -f one
+export here build seconds
+# shellcheck disable=SC2016  # expanded by the inner shell
+printf '%s\0' "${names[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c 'one "$1"' one

@@ -25,18 +25,20 @@ const qr_deck_memory_tier *qr_paging_disk(const qr_deck *deck, int tier)
 /* The path without what has no effect in it: doubled slashes, and folders named ".". In place. */
 static void simplify(char *path)
 {
-    char *to = path[0] == '/' ? path + 1 : path;
-    const char *from = to;
-    while (*from != '\0') {
-        size_t n = strcspn(from, "/");
-        if (n > 0 && !(n == 1 && from[0] == '.')) {
-            memmove(to, from, n);
-            to += n;
-            *to++ = '/';
+    size_t kept = path[0] == '/' ? 1 : 0;
+    for (size_t at = kept; path[at] != '\0';) {
+        size_t n = strcspn(path + at, "/");
+        if (n > 0 && !(n == 1 && path[at] == '.')) {
+            if (kept > 0 && path[kept - 1] != '/') {
+                path[kept++] = '/';
+            }
+            memmove(path + kept, path + at, n);
+            kept += n;
         }
-        from += n + (from[n] == '/' ? 1 : 0);
+        at += n;
+        at += path[at] == '/' ? 1 : 0;
     }
-    *(to > path + 1 ? to - 1 : to) = '\0';
+    path[kept] = '\0';
 }
 
 static qr_status is_same_path(const char *a, const char *b, bool *same)

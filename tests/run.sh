@@ -86,12 +86,13 @@ finish() {
     exit 0
 }
 
-# run_ctest PREFIX BUILD CTEST_ARGUMENT...: adds ctest's tests to the count, each by its name.
+# run_ctest PREFIX BUILD CTEST_ARGUMENT...: adds ctest's tests to the count, each by its name. Half of them mostly wait: those
+# that compute take two places each (tests/CMakeLists.txt).
 run_ctest() {
     local prefix=$1 folder=$2 report=$scratch/ctest.xml name state
     shift 2
     rm -f "$report"
-    ctest --test-dir "$folder" -j "$jobs" --output-on-failure --no-tests=error --output-junit "$report" "$@" </dev/null
+    ctest --test-dir "$folder" -j $((2 * jobs)) --output-on-failure --no-tests=error --output-junit "$report" "$@" </dev/null
     if ! [ -s "$report" ]; then
         count "${prefix}ctest" 1
         return

@@ -165,7 +165,6 @@ static qr_status plan_gpu(const qr_deck *deck, const qr_paging_place *place, qr_
     }
     if (capacity == 0) {
         paging->auto_free[QR_MEMORY_GPU] = place->device_free;
-        paging->auto_left[QR_MEMORY_GPU] = place->device_free - tier->pages * page_bytes(paging);
     }
     return QR_OK;
 }
@@ -186,7 +185,6 @@ static qr_status plan_cpu(const qr_deck *deck, const qr_paging_place *place, qr_
     }
     if (capacity == 0) {
         paging->auto_free[QR_MEMORY_CPU] = place->free_bytes;
-        paging->auto_left[QR_MEMORY_CPU] = place->free_bytes - bytes;
         tier->pages = tier->pages > 0 || place->on_device ? tier->pages : 1;
     }
     tier->used = tier->pages > 0;
@@ -270,6 +268,8 @@ qr_status qr_paging_plan(const qr_deck *deck, const qr_paging_place *place, qr_p
         qr_memory_tier_config *tier = &paging->tiers[m];
         tier->pages = tier->used ? qr_min64(tier->pages, paging->n_pages) : 0;
         paging->there_bytes += tier->pages * page_bytes(paging);
+        int64_t taken = tier->pages * page_bytes(paging) * (m == QR_MEMORY_CPU ? place->ranks_here : 1);
+        paging->auto_left[m] = paging->auto_free[m] > taken ? paging->auto_free[m] - taken : 0;
     }
     bool limited = first == QR_MEMORY_GPU || deck->memory.tiers.cpu.capacity > 0 || paging->on_disk;
     paging->wanted = paging->tiers[first].pages < paging->n_pages && limited;

@@ -51,16 +51,22 @@ static void estimate(const qr_deck *deck, const qr_paging *paging, int threads, 
     double operations = agents * deck->run.activation * (hidden * (2.0 * dim + 2.0 * options) + options * dim);
     *compute_s = operations / (paging->on_device ? device_rate : thread_rate * threads);
     *links_s = 0.0;
+    double page = (double)paging->page_agents * (double)paging->agent_bytes;
+    double all = 0.0; /* bytes that come up to the first tier, from wherever */
     for (int m = 1; m < QR_N_MEMORY_TIERS; m++) {
-        int above = tier_above(paging, m);
-        if (!paging->tiers[m].used || above < 0) {
+        if (!paging->tiers[m].used || tier_above(paging, m) < 0) {
             continue;
         }
-        double bytes = (double)paging->plan.crossing[m] * (double)paging->page_agents * (double)paging->agent_bytes;
-        /* A link to memory carries as much in the other direction meanwhile; a disk reads or writes. */
-        double rate = m == QR_MEMORY_CPU && paging->link_both > 0.0 ? paging->link_both / 2.0 : link_rates[m - 1];
-        double seconds = bytes / rate * (m >= QR_MEMORY_NVME ? 2.0 : 1.0);
-        *links_s = seconds > *links_s ? seconds : *links_s;
+        double bytes = (double)paging->plan.crossing[m] * page;
+        all += bytes;
+        if (m >= QR_MEMORY_NVME) { /* a disk reads or writes */
+            double seconds = 2.0 * bytes / link_rates[m - 1];
+            *links_s = seconds > *links_s ? seconds : *links_s;
+        }
+    }
+    if (paging->on_device) { /* the link to memory carries as much in the other direction meanwhile */
+        double rate = paging->link_both > 0.0 ? paging->link_both / 2.0 : link_rates[QR_MEMORY_GPU];
+        *links_s = all / rate > *links_s ? all / rate : *links_s;
     }
 }
 

@@ -9,7 +9,7 @@
 #   tests      everything under tests/, by ctest
 #   clang      clang with the address and undefined-behaviour sanitizers; warnings are errors
 #   sanitize   the unit, property and cli tests in that build (scripts of ours have no sanitizer)
-#   tidy       clang-tidy
+#   tidy       clang-tidy; with the tests asked for, too, it begins beside them
 #   scripts    shellcheck and Python's compiler
 #   valgrind   a short run
 #   fuzz       a short replay of the corpora and some seconds of fuzzing
@@ -35,6 +35,10 @@ for stage; do
     esac
 done
 
+lints=no
+case " $* " in
+*" tidy "*) lints=yes ;;
+esac
 build=$root/build
 clang_build=$root/build/clang
 logs=$root/build/logs
@@ -53,7 +57,7 @@ if [ -z "${TMPDIR:-}" ] && [ -w "$memory" ] && [ "$(df --output=avail -k "$memor
 fi
 scratch=$(mktemp -d)
 export TMPDIR=$scratch
-trap 'rm -rf "$scratch"' EXIT
+trap 'rm -rf "$scratch"; [ -z "${tidy_process:-}" ] || kill "$tidy_process"' EXIT
 trap 'exit 130' INT TERM HUP
 
 # count NAME STATUS: one test with its exit status; 77 is skipped.
@@ -135,13 +139,21 @@ stage_build() {
 }
 
 stage_tests() {
+    if [ "$lints" = yes ]; then
+        configure_clang >"$logs/clang.log" 2>&1 && tidy_begin
+    fi
     run_ctest "" "$build"
+}
+
+clang_options=(-DCMAKE_C_COMPILER=clang -DQUORATE_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+    "-DQUORATE_SANITIZE=address,undefined")
+configure_clang() {
+    cmake -S "$root" -B "$clang_build" -G Ninja "${clang_options[@]}"
 }
 
 stage_clang() {
     local status=0
-    configure_and_build "$root" "$clang_build" "$logs/clang.log" -DCMAKE_C_COMPILER=clang -DQUORATE_TESTS=ON \
-        -DCMAKE_BUILD_TYPE=RelWithDebInfo -DQUORATE_SANITIZE=address,undefined -- || status=$?
+    configure_and_build "$root" "$clang_build" "$logs/clang.log" "${clang_options[@]}" -- || status=$?
     count "build with clang" "$status"
 }
 
@@ -182,20 +194,34 @@ tidy_file() {
     fi
 }
 
-stage_tidy() {
-    local newest status=0
-    if ! [ -e "$clang_build/compile_commands.json" ]; then
-        count "clang-tidy (not configured)" 1
-        return
-    fi
+# Linting is in no hurry. When tests are to be run as well, it begins before them, and takes the time in which they wait.
+tidy_process=
+tidy_begin() {
+    local newest
+    [ -e "$clang_build/compile_commands.json" ] || return 0
     mkdir -p "$logs/tidy"
     newest=$(find src kernels tests benchmarks .clang-tidy -name '*.h' -printf '%T@ %p\n' -o -name .clang-tidy \
         -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)
     touch -r "$newest" "$logs/tidy/headers"
     export -f tidy_file
     export logs build clang_build
+    # Those that are likely to take longest first.
     # shellcheck disable=SC2016  # expanded by the inner shell
-    find src -name '*.c' | sort | xargs -r -P "$jobs" -I{} bash -c 'tidy_file "$1"' tidy {} || status=1
+    find src -name '*.c' -printf '%s %p\n' | sort -rn | cut -d ' ' -f 2- |
+        nice -n 19 xargs -r -P "$jobs" -I{} bash -c 'tidy_file "$1"' tidy {} >"$logs/tidy.log" 2>&1 &
+    tidy_process=$!
+}
+
+stage_tidy() {
+    local status=0
+    [ -n "$tidy_process" ] || tidy_begin
+    if [ -z "$tidy_process" ]; then
+        count "clang-tidy (not configured)" 1
+        return
+    fi
+    wait "$tidy_process" || status=1
+    tidy_process=
+    cat "$logs/tidy.log"
     count "clang-tidy" "$status"
 }
 

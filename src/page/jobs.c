@@ -209,13 +209,15 @@ static qr_status answered(qr_pager *pager, int32_t slot, qr_status status, int64
         qr_link_end(&pager->down[job->from], job->started, now_s, bytes);
     }
     set_flags(entry, 0, QR_PAGE_IN_FLIGHT);
-    if (status != QR_OK && !(status == QR_RESOURCE && job->kind == QR_JOB_PAGE_SINK)) {
+    /* A sink is a favour: whatever keeps it from being done, the page is where it was. */
+    bool stays = status != QR_OK && status != QR_INTERNAL && job->kind == QR_JOB_PAGE_SINK;
+    if (status != QR_OK && !stays) {
         status = qr_error(status, "%s", qr_queue_answer_message(pager->config.queue, slot));
         status = qr_error_context(status, "page %lld of the states", (long long)job->page);
     } else if (job->kind == QR_JOB_PAGE_GET) {
         set_flags(entry, QR_PAGE_ARRIVED, 0);
         return QR_OK;
-    } else if (status != QR_OK) { /* there is no room below: it stays where it is */
+    } else if (stays) {
         pager->stuck[job->from] = true;
         status = QR_OK;
     } else if (tier < QR_MEMORY_NVME || tier >= QR_N_MEMORY_TIERS) {

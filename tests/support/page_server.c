@@ -74,6 +74,10 @@ static void sink(page_server *server, const qr_job *job)
         qr_queue_answer(&server->consumer, job, QR_DATA, 0, "not what was put");
         return;
     }
+    if (server->sinks_fail) {
+        qr_queue_answer(&server->consumer, job, QR_DATA, held->tier, "the disk below takes nothing");
+        return;
+    }
     int tier = room_from(server, (int)job->arguments[3]);
     if (tier < 0) {
         qr_queue_answer(&server->consumer, job, QR_RESOURCE, held->tier, "all tiers below are full");

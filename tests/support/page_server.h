@@ -30,6 +30,7 @@ typedef struct page_server {
     int n_waiting;
     atomic_llong bad_page; /* that cannot be read; -1: none */
     atomic_bool silent;    /* answers nothing */
+    atomic_bool sinks_fail;
     atomic_llong puts, gets, sinks, drops, confused;
     atomic_bool stop;
     pthread_t thread;

@@ -236,6 +236,37 @@ static void full_and_old_pages_sink(void **state)
     }
 }
 
+/* A disk that takes nothing: what was to sink stays where it was, and the steps go on. */
+static void a_sink_that_fails_is_no_loss(void **state)
+{
+    (void)state;
+    crowd *c = neural_crowd(40 * 64, 0.002);
+    paged_setup setup = {.page_agents = 64,
+                         .room = {[QR_MEMORY_CPU] = 4, [QR_MEMORY_NVME] = 35, [QR_MEMORY_HDD] = 40},
+                         .age_s = 1e9,
+                         .high = 0.5,
+                         .low = 0.25};
+    paged p;
+    must(paged_open(c, &setup, &p));
+    p.server.sinks_fail = true;
+    must(qr_pager_make_first(p.pager));
+    step(c, &p, 20);
+    settle(&p);
+    assert_true(p.server.sinks > 0);
+    const int64_t spilt = counters_of(&p).pages_in[QR_MEMORY_HDD]; /* when they were put */
+    assert_true(spilt < 10);
+    paged_equals(&p, "after sinks failed");
+    p.server.sinks_fail = false;
+    for (int i = 0; i < 200 && counters_of(&p).pages_in[QR_MEMORY_HDD] < 20; i++) {
+        const struct timespec moment = {0, 1000000};
+        step(c, &p, 1);
+        (void)nanosleep(&moment, NULL);
+    }
+    assert_true(counters_of(&p).pages_in[QR_MEMORY_HDD] >= 20);
+    paged_close(&p);
+    crowd_free(c);
+}
+
 /* Watermarks and ages are no reason to drive out what fits. */
 static void nothing_sinks_where_all_fits(void **state)
 {
@@ -516,6 +547,7 @@ int main(void)
                                        cmocka_unit_test(prefetch_can_be_switched),
                                        cmocka_unit_test(pages_at_rest_stay_where_they_are),
                                        cmocka_unit_test(full_and_old_pages_sink),
+                                       cmocka_unit_test(a_sink_that_fails_is_no_loss),
                                        cmocka_unit_test(nothing_sinks_where_all_fits),
                                        cmocka_unit_test(half_of_the_slots_are_left_to_others),
                                        cmocka_unit_test(pages_on_disk_are_read_while_others_hold_all_slots),

@@ -202,12 +202,9 @@ static qr_status plan_disk(const qr_deck *deck, int t, const qr_paging_place *pl
     }
     tier->used = true;
     tier->age_s = t + 1 < QR_N_TIERS ? disk->age : 0.0;
-    tier->pages = paging->n_pages;
-    if (disk->capacity > 0) {
-        tier->pages = qr_min64(disk->capacity / place->ranks_here / stored_bytes(paging), paging->n_pages);
-    }
-    return tier->pages > 0 ? QR_OK
-                           : too_small(deck, paging, place, qr_tier_name(t), stored_bytes(paging) * place->ranks_here);
+    int64_t room = disk->capacity > 0 ? disk->capacity / place->ranks_here / stored_bytes(paging) : INT64_MAX;
+    tier->pages = qr_min64(room, paging->n_pages); /* none for a rank without agents */
+    return room > 0 ? QR_OK : too_small(deck, paging, place, qr_tier_name(t), stored_bytes(paging) * place->ranks_here);
 }
 
 static int64_t choose_ahead(const qr_deck *deck, int64_t bytes)

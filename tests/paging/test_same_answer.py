@@ -198,6 +198,20 @@ def no_room_to_spare(expected):
     return 1
 
 
+def ranks_without_agents():
+    """64 agents are one word of votes, so all are with one rank; the others have nothing to put on any tier."""
+    text = ("run: {seed: 1, steps: 3, stop: steps}\nagents: {count: 64, options: 2}\nnetwork: {kind: complete}\n"
+            "model: {rule: neural, state_dim: 16, hidden: 8}\ncompute: {backend: cpu, threads: 1}\noutput: {directory: out}\n")
+    tiers = "memory: {tiers: {nvme: {directory: scratch/nvme}, hdd: {directory: scratch/hdd, capacity: 1 MiB}}}\n"
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        code, output = run(one, text)
+        assert code == 0, output
+        expected = answer(output)
+        code, output = run(other, text + tiers, ranks=3, io_ranks=1)
+        assert code == 0 and answer(output) == expected, (code, output)
+    return 1
+
+
 def fixed_cases():
     whole = STATE_BYTES["neural"]
     page = 64 * KIB
@@ -253,6 +267,7 @@ def main():
     tasks += [lambda i=i: kill_in_between({"draw": i, "ranks": i % 3 + 1, "io": i % 2, "page": (64, 128, 32)[i % 3],
                                            "cpu": 384 * KIB, "disks": (408 * KIB, 0, None)}) for i in range(3)]
     tasks.append(lambda: no_room_to_spare(expected))
+    tasks.append(ranks_without_agents)
     print(f"{sum(side_by_side(tasks, COMPUTING))} runs in pages end as those in memory")
 
 

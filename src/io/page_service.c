@@ -39,8 +39,10 @@ static void *serve(void *argument)
 {
     qr_page_service *service = argument;
     qr_wait wait = {0};
-    while (atomic_load(&service->going)) {
-        bool busy = false;
+    bool busy = true;
+    /* What has been asked is answered before the end: nobody else would. The store bounds how long that takes. */
+    while (atomic_load(&service->going) || busy || qr_page_store_busy(service->store)) {
+        busy = false;
         for (int i = 0; i < service->n_queues; i++) {
             qr_queue_beat(&service->queues[i]);
             busy = serve_queue(service, i) || busy;

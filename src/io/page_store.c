@@ -366,7 +366,7 @@ void qr_page_store_destroy(qr_page_store *store, double patience_s)
         all = qr_pool_destroy(store->tiers[t].readers.pool, &left_s) && all;
         all = qr_pool_destroy(store->tiers[t].writers.pool, &left_s) && all;
     }
-    if (all) {
+    if (all && !qr_threads_left_behind()) { /* a checkpoint's thread may be reading from it */
         free_all(store);
         return;
     }

@@ -544,6 +544,7 @@ int main(void)
     }
     const char *wanted = getenv("QUORATE_GPU_CASES");
     cases = wanted != NULL ? (int)strtol(wanted, NULL, 10) : cases;
+    cmocka_set_test_filter(getenv("QUORATE_GPU_TESTS"));
     paged = *cuda;
     paged.create = create_paged;
     paged.destroy = destroy_paged;

@@ -102,7 +102,8 @@ def stores(folder):
 
 def flip_a_bit(folder, draw, flipped):
     """In a store, behind its head."""
-    for path in draw.sample(stores(folder), len(stores(folder))):
+    paths = stores(folder)
+    for path in draw.sample(paths, len(paths)):
         try:
             size = os.path.getsize(path)
             if size > 8192:

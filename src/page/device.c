@@ -73,6 +73,7 @@ void qr_pager_poll_copies(qr_pager *pager)
                 qr_link_end(&pager->up[copy->from], copy->started, now_s, qr_pager_bytes_of(pager, copy->page));
             } else {
                 qr_pager_give_slot(pager, copy->slot);
+                pager->n_filling--;
             }
         }
     }
@@ -278,6 +279,9 @@ qr_status qr_pager_place_device(qr_pager *pager, int64_t page, bool demand, bool
     }
     const qr_page_copy note = {.berth = -1, .slot = entry->slot, .from = entry->tier, .page = page};
     status = qr_pager_take_over(pager, page);
-    return status == QR_OK ? collect_fill(pager, page, frame, qr_queue_slot(pager->config.queue, note.slot), &note)
-                           : status;
+    if (status == QR_OK) {
+        pager->n_filling++;
+        status = collect_fill(pager, page, frame, qr_queue_slot(pager->config.queue, note.slot), &note);
+    }
+    return status;
 }

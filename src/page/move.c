@@ -75,6 +75,11 @@ qr_status qr_pager_leave_slots(qr_pager *pager)
 {
     qr_status status = QR_OK;
     int32_t own = pager->keeps_slot ? 1 : 0;
+    bool any = true;
+    while (status == QR_OK && any && pager->n_filling > 0 &&
+           pager->n_filling + pager->n_busy + own > pager->config.queue->n_slots / 2) {
+        status = qr_pager_wait_copy(pager, &any);
+    }
     while (status == QR_OK && pager->n_busy > 0 && pager->n_busy + own > pager->config.queue->n_slots / 2) {
         int32_t slot = pager->busy_slots[pager->n_busy - 1];
         if (!pager->jobs[slot].asked) {

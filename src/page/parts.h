@@ -72,6 +72,7 @@ struct qr_pager {
     qr_frame_copy *to_fill, *to_evict;
     qr_page_copy *to_fill_notes, *to_evict_notes;
     int64_t n_to_fill, n_to_evict; /* not handed over yet */
+    int32_t n_filling;             /* slots that fills read from */
 
     /* The server's. */
     qr_page_job *jobs;   /* [n_slots] */

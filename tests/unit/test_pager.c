@@ -289,38 +289,54 @@ static void nothing_sinks_where_all_fits(void **state)
 }
 
 /* Others, who share the queue, find slots whatever the pager did last. */
+static void leaves_half_of_the_slots(const paged_setup *setup, double activation)
+{
+    crowd *c = neural_crowd(30 * 64, activation);
+    paged p;
+    float states[100 * 4];
+    open_and_make(c, setup, &p);
+    for (int turn = 0; turn < 20; turn++) {
+        int32_t slots[8];
+        int32_t n = 0;
+        if (turn % 2 == 0) {
+            step(c, &p, 1);
+        } else {
+            must(qr_pager_read(p.pager, turn * 90, 100, states));
+        }
+        if (turn % 5 == 4) { /* parts of pages that are on disk */
+            must(qr_pager_read(p.pager, turn * 90, 100, states));
+            must(qr_pager_write(p.pager, turn * 90, 100, states));
+        }
+        while (n < 8 && (slots[n] = qr_queue_try_slot(&p.server.producer)) != QR_NO_SLOT) {
+            n++;
+        }
+        if (2 * n < setup->n_slots) {
+            fail_msg("%d of %d slots are free after turn %d (%s)", n, setup->n_slots, turn, paged_describe(&p));
+        }
+        while (n > 0) {
+            qr_queue_return_slot(&p.server.producer, slots[--n]);
+        }
+    }
+    paged_close(&p);
+    crowd_free(c);
+}
+
 static void half_of_the_slots_are_left_to_others(void **state)
 {
     (void)state;
-    for (int32_t n_slots = 1; n_slots <= 8; n_slots++) {
-        crowd *c = neural_crowd(30 * 64, 1);
-        paged_setup setup = {.page_agents = 64,
-                             .room = {[QR_MEMORY_CPU] = 3, [QR_MEMORY_NVME] = 30},
-                             .sequential = true,
+    for (int number = 0; number < 4 * 8; number++) {
+        const bool on_device = number / 8 % 2 != 0, irregular = number / 16 != 0;
+        paged_setup setup = {.on_device = on_device,
+                             .page_agents = 64,
+                             .sequential = !irregular,
+                             .correlated = irregular,
+                             .plain_lru = irregular,
                              .ahead = 10,
-                             .n_slots = n_slots,
+                             .n_slots = number % 8 + 1,
                              .seed = 1};
-        paged p;
-        float states[100 * 4];
-        open_and_make(c, &setup, &p);
-        for (int turn = 0; turn < 10; turn++) {
-            int32_t slots[8];
-            int32_t n = 0;
-            if (turn % 2 == 0) {
-                step(c, &p, 1);
-            } else {
-                must(qr_pager_read(p.pager, turn * 100, 100, states));
-            }
-            while (n < 8 && (slots[n] = qr_queue_try_slot(&p.server.producer)) != QR_NO_SLOT) {
-                n++;
-            }
-            assert_true(2 * n >= n_slots);
-            while (n > 0) {
-                qr_queue_return_slot(&p.server.producer, slots[--n]);
-            }
-        }
-        paged_close(&p);
-        crowd_free(c);
+        setup.room[on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU] = on_device ? 12 : 3;
+        setup.room[QR_MEMORY_NVME] = 30;
+        leaves_half_of_the_slots(&setup, irregular ? 0.01 : 1);
     }
 }
 

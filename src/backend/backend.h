@@ -115,8 +115,8 @@ typedef struct qr_frame_ops {
     qr_status (*update)(qr_backend *backend, const int64_t *pages, const int64_t *frames, int64_t n);
     qr_status (*finish)(qr_backend *backend, qr_tally *out);
 
-    /* Whether any agent of the page moves in this step. If none does, `pass` takes the place of update: votes stay, no
-     * state is looked at. */
+    /* Whether any agent of the page moves in this step; several threads may ask at once. If none does, `pass` takes the
+     * place of update: votes stay, no state is looked at. */
     bool (*is_active)(const qr_backend *backend, int64_t step, int64_t page);
     qr_status (*pass)(qr_backend *backend, const int64_t *pages, int64_t n);
 

@@ -141,6 +141,9 @@ static qr_status create_parts(qr_pager *pager, int64_t n_pages)
         status = number_all(n_pages, "the order of pages", &pager->order);
     }
     if (status == QR_OK) {
+        status = qr_allocate((size_t)n_pages, sizeof *pager->active, "the order of pages", (void **)&pager->active);
+    }
+    if (status == QR_OK) {
         status = number_all(QR_PAGE_MOST_BATCH, "batches of pages", &pager->batch_pages);
     }
     if (status == QR_OK) {
@@ -238,6 +241,7 @@ void qr_pager_destroy(qr_pager *pager)
     free(pager->jobs);
     free(pager->busy_slots);
     free(pager->order);
+    free(pager->active);
     free(pager->batch_pages);
     free(pager->batch_frames);
     free(pager);

@@ -50,7 +50,7 @@ typedef struct qr_pager_config {
     bool sequential;  /* prefetch of what follows in the sweep */
     bool correlated;  /* prefetch of what followed when a page was last asked for */
     int64_t ahead;    /* most pages that are under way at once before they are asked for; 0: none */
-    int threads;      /* that copy host memory in copy_out; 0: one */
+    int threads;      /* that copy host memory in copy_out, and ask which pages move; 0: one */
     bool plain_lru;   /* sweeps in one direction only, for comparison */
 } qr_pager_config;
 

@@ -83,6 +83,7 @@ struct qr_pager {
 
     /* The step under way. */
     double swept_s[2]; /* when this sweep began, and the one before */
+    bool *active;      /* [n_pages] some agent of the page moves */
     int64_t *order;    /* pages that will be updated */
     int64_t n_order, cursor;
     int64_t front; /* all before it are in frames, as far as nothing drove them out */

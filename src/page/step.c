@@ -2,6 +2,17 @@
 #include "base/timer.h"
 #include "page/parts.h"
 
+/* Of few active agents: random numbers are drawn for most of all, while nothing moves and nothing is computed. */
+static void find_active(qr_pager *pager, int64_t step)
+{
+    const qr_backend *backend = pager->config.backend;
+    int64_t n_pages = pager->table.n_pages;
+#pragma omp parallel for schedule(static) num_threads(pager->config.threads > 0 ? pager->config.threads : 1)
+    for (int64_t page = 0; page < n_pages; page++) {
+        pager->active[page] = pager->frames->is_active(backend, step, page);
+    }
+}
+
 /* Which pages the sweep will ask for, in which order; those at rest are passed at once. */
 static qr_status plan_sweep(qr_pager *pager, int64_t step)
 {
@@ -11,9 +22,10 @@ static qr_status plan_sweep(qr_pager *pager, int64_t step)
     qr_sweep_turn(&pager->sweep, &pager->table, pager->top);
     qr_prefetch_begin(&pager->prefetch, pager->sweep.up);
     pager->n_order = pager->cursor = pager->front = 0;
+    find_active(pager, step);
     for (int64_t i = 0; i < n_pages && status == QR_OK; i++) {
         int64_t page = pager->sweep.up ? i : n_pages - 1 - i;
-        if (pager->frames->is_active(backend, step, page)) {
+        if (pager->active[page]) {
             pager->order[pager->n_order++] = page;
             if (!pager->config.plain_lru) {
                 qr_page_set_due(&pager->table, page);

@@ -383,7 +383,8 @@ static qr_status take_step(bench_run *run)
     qr_pager_counters counters;
     qr_status status = qr_pager_step(run->pager, ++run->step, &before, &run->tally);
     qr_pager_counters_read(run->pager, &counters);
-    run->moved = counters.down[QR_MEMORY_GPU].pages + counters.up[QR_MEMORY_CPU].pages;
+    run->moved =
+        counters.links[QR_MEMORY_GPU][QR_MEMORY_CPU].pages + counters.links[QR_MEMORY_CPU][QR_MEMORY_GPU].pages;
     return status;
 }
 

@@ -77,6 +77,7 @@ typedef struct qr_notes {
     int64_t failed;       /* ranks on which something failed */
     int64_t snapshot_due; /* set by part 0 when its clock says so */
     int64_t series_due;
+    int64_t progress_due;
     int64_t batch; /* steps to take next, set by part 0; for backends that take many */
     int64_t checkpoint_due;
     int64_t replicas;                       /* generations whose copies are being made */

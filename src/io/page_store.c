@@ -103,7 +103,7 @@ qr_status qr_page_store_create(const qr_page_store_config *config, qr_queue *que
 
 bool qr_page_store_takes(const qr_job *job)
 {
-    return job->kind >= QR_JOB_PAGE_PUT && job->kind <= QR_JOB_PAGE_DROP;
+    return job->kind >= QR_JOB_PAGE_PUT && job->kind <= QR_JOB_PAGE_TOTALS;
 }
 
 bool qr_page_store_busy(const qr_page_store *store)
@@ -140,8 +140,26 @@ static void answer(qr_queue *queue, const qr_job *job, qr_status status, int64_t
     }
 }
 
+/* At once: it waits for no disk. */
+static void tell_totals(qr_page_store *store, int producer, const qr_job *job)
+{
+    qr_page_tier_totals totals[QR_N_TIERS];
+    qr_queue *queue = &store->queues[producer];
+    if (job->slot == QR_NO_SLOT || queue->slot_bytes < (int64_t)sizeof totals) {
+        answer(queue, job, qr_error(QR_INTERNAL, "totals of a page store need a slot"), 0, qr_error_message());
+        return;
+    }
+    qr_page_store_totals(store, totals);
+    memcpy(qr_queue_slot(queue, job->slot), totals, sizeof totals);
+    answer(queue, job, QR_OK, 0, NULL);
+}
+
 void qr_page_store_take(qr_page_store *store, int producer, const qr_job *job)
 {
+    if (job->kind == QR_JOB_PAGE_TOTALS) {
+        tell_totals(store, producer, job);
+        return;
+    }
     (void)pthread_mutex_lock(&store->lock);
     qr_store_job *taken = store->spare;
     if (taken == NULL) { /* all are with threads that hang */

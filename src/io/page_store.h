@@ -24,6 +24,8 @@
  *
  *   QR_JOB_PAGE_DROP: no slot, no answer: forgets page arguments[0] with its version arguments[2].
  *
+ *   QR_JOB_PAGE_TOTALS: slot to be filled with qr_page_tier_totals [QR_N_TIERS], as far as the store is by now.
+ *
  * Jobs of one page are carried out in the order in which they came. What hangs is answered with QR_TRANSIENT after
  * timeout_s, and its slot not touched any more. */
 #ifndef QR_IO_PAGE_STORE_H

@@ -70,7 +70,8 @@ void qr_pager_poll_copies(qr_pager *pager)
         for (qr_page_copy *copy; (copy = oldest(&pager->fills)) != NULL && copy->ticket <= done; pop(&pager->fills)) {
             if (copy->berth >= 0) {
                 pager->free_berths[pager->n_free_berths++] = copy->berth;
-                qr_link_end(&pager->up[copy->from], copy->started, now_s, qr_pager_bytes_of(pager, copy->page));
+                qr_link_end(&pager->links[copy->from][pager->top], copy->started, now_s,
+                            qr_pager_bytes_of(pager, copy->page));
             } else {
                 qr_pager_give_slot(pager, copy->slot);
                 pager->n_filling--;
@@ -82,7 +83,8 @@ void qr_pager_poll_copies(qr_pager *pager)
         double now_s = qr_now_s();
         for (qr_page_copy *copy; (copy = oldest(&pager->evictions)) != NULL && copy->ticket <= done;
              pop(&pager->evictions)) {
-            qr_link_end(&pager->down[copy->from], copy->started, now_s, qr_pager_bytes_of(pager, copy->page));
+            qr_link_end(&pager->links[copy->from][QR_MEMORY_CPU], copy->started, now_s,
+                        qr_pager_bytes_of(pager, copy->page));
         }
     }
 }
@@ -225,7 +227,7 @@ qr_status qr_pager_frame_device(qr_pager *pager, bool demand, int64_t *frame)
     pager->to_evict_notes[pager->n_to_evict++] = (qr_page_copy){
         .berth = berth, .slot = QR_NO_SLOT, .from = (uint8_t)pager->top, .page = leaving, .started = now_s};
     pager->berth_ticket[berth] = not_handed_over;
-    qr_link_start(&pager->down[pager->top], now_s);
+    qr_link_start(&pager->links[pager->top][QR_MEMORY_CPU], now_s);
     if (entry->flags & QR_PAGE_AHEAD) {
         pager->wasted++;
         entry->flags = (uint16_t)(entry->flags & ~(unsigned)(QR_PAGE_AHEAD | QR_PAGE_TOO_LATE));
@@ -251,7 +253,7 @@ qr_status qr_pager_fill_from_berth(qr_pager *pager, int64_t page, int64_t berth,
     double now_s = qr_now_s();
     const qr_page_copy note = {
         .berth = berth, .slot = QR_NO_SLOT, .from = QR_MEMORY_CPU, .page = page, .started = now_s};
-    qr_link_start(&pager->up[QR_MEMORY_CPU], now_s);
+    qr_link_start(&pager->links[QR_MEMORY_CPU][pager->top], now_s);
     return collect_fill(pager, page, frame, qr_pager_berth(pager, berth), &note);
 }
 

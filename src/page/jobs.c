@@ -89,7 +89,7 @@ qr_status qr_pager_take_slot(qr_pager *pager, int64_t page, bool demand, int32_t
 
 /* --- asking --- */
 
-static qr_status ask(qr_pager *pager, int64_t page, qr_job_kind kind, const int64_t arguments[4], int32_t slot)
+static qr_status ask(qr_pager *pager, int64_t page, qr_job_kind kind, const int64_t arguments[4], int to, int32_t slot)
 {
     qr_job job = {.kind = (uint32_t)kind,
                   .first = page * pager->config.page_agents,
@@ -101,8 +101,11 @@ static qr_status ask(qr_pager *pager, int64_t page, qr_job_kind kind, const int6
     if (status != QR_OK) {
         return status;
     }
+    int from = pager->table.entries[page].tier;
+    double now_s = qr_now_s();
     pager->jobs[slot] = (qr_page_job){
-        .page = page, .started = qr_now_s(), .kind = kind, .asked = true, .from = pager->table.entries[page].tier};
+        .page = page, .started = now_s, .kind = kind, .asked = true, .from = (uint8_t)from, .to = (uint8_t)to};
+    qr_link_start(&pager->links[from][to], now_s);
     forget_slot(pager, slot); /* where it held a page, now it holds another */
     pager->busy_slots[pager->n_busy++] = slot;
     pager->n_asked++;
@@ -114,10 +117,9 @@ qr_status qr_pager_get(qr_pager *pager, int64_t page, int32_t slot)
 {
     qr_page_entry *entry = &pager->table.entries[page];
     const int64_t arguments[4] = {page, entry->tier - QR_MEMORY_NVME, entry->version, 0};
-    qr_status status = ask(pager, page, QR_JOB_PAGE_GET, arguments, slot);
+    qr_status status = ask(pager, page, QR_JOB_PAGE_GET, arguments, pager->top, slot);
     if (status == QR_OK) {
         set_flags(entry, QR_PAGE_GETTING, 0);
-        qr_link_start(&pager->up[entry->tier], pager->jobs[slot].started);
     }
     return status;
 }
@@ -149,9 +151,8 @@ qr_status qr_pager_put(qr_pager *pager, int64_t page, int32_t slot)
     }
     entry->version++;
     const int64_t arguments[4] = {page, tier - QR_MEMORY_NVME, entry->version, qr_pager_agents_of(pager, page)};
-    qr_status status = ask(pager, page, QR_JOB_PAGE_PUT, arguments, slot);
+    qr_status status = ask(pager, page, QR_JOB_PAGE_PUT, arguments, tier, slot);
     if (status == QR_OK) {
-        qr_link_start(&pager->down[entry->tier], pager->jobs[slot].started);
         pager->wasted += entry->flags & QR_PAGE_AHEAD ? 1 : 0;
         set_flags(entry, QR_PAGE_PUTTING, QR_PAGE_AHEAD | QR_PAGE_TOO_LATE);
         qr_page_move(&pager->table, page, tier);
@@ -164,13 +165,11 @@ qr_status qr_pager_sink(qr_pager *pager, int64_t page, int below, int32_t slot)
 {
     qr_page_entry *entry = &pager->table.entries[page];
     const int64_t arguments[4] = {page, entry->tier - QR_MEMORY_NVME, entry->version, below - QR_MEMORY_NVME};
-    qr_status status = ask(pager, page, QR_JOB_PAGE_SINK, arguments, slot);
+    qr_status status = ask(pager, page, QR_JOB_PAGE_SINK, arguments, below, slot);
     if (status == QR_OK) {
         set_flags(entry, QR_PAGE_SINKING, 0);
         pager->n_sinks++;
-        pager->jobs[slot].to = (uint8_t)below;
         pager->table.promised[below]++;
-        qr_link_start(&pager->down[entry->tier], pager->jobs[slot].started);
     }
     return status;
 }
@@ -190,24 +189,34 @@ qr_status qr_pager_take_over(qr_pager *pager, int64_t page)
 
 /* --- answers --- */
 
+/* to: the tier where the page is now; QR_PAGE_NOWHERE: it could not be moved. */
+static void count_move(qr_pager *pager, const qr_page_job *job, int to)
+{
+    qr_link(*links)[QR_N_MEMORY_TIERS] = pager->links;
+    double now_s = qr_now_s();
+    int64_t bytes = qr_pager_bytes_of(pager, job->page);
+    if (to == job->to) {
+        qr_link_end(&links[job->from][to], job->started, now_s, bytes);
+    } else if (to >= QR_N_MEMORY_TIERS || to == job->from) {
+        qr_link_cancel(&links[job->from][job->to], now_s);
+    } else {
+        qr_link_divert(&links[job->from][to], &links[job->from][job->to], job->started, now_s, bytes);
+    }
+}
+
 static qr_status answered(qr_pager *pager, int32_t slot, qr_status status, int64_t value)
 {
     qr_page_job *job = &pager->jobs[slot];
     qr_page_entry *entry = &pager->table.entries[job->page];
-    double now_s = qr_now_s();
-    int64_t bytes = qr_pager_bytes_of(pager, job->page);
     int tier = (int)value + QR_MEMORY_NVME;
+    bool placed = status == QR_OK && tier >= QR_MEMORY_NVME && tier < QR_N_MEMORY_TIERS;
     job->asked = false;
     pager->n_asked--;
     if (job->kind == QR_JOB_PAGE_SINK) {
         pager->n_sinks--;
         pager->table.promised[job->to]--;
     }
-    if (job->kind == QR_JOB_PAGE_GET) {
-        qr_link_end(&pager->up[job->from], job->started, now_s, bytes);
-    } else {
-        qr_link_end(&pager->down[job->from], job->started, now_s, bytes);
-    }
+    count_move(pager, job, !placed ? QR_PAGE_NOWHERE : job->kind == QR_JOB_PAGE_GET ? pager->top : tier);
     set_flags(entry, 0, QR_PAGE_IN_FLIGHT);
     /* A sink is a favour: whatever keeps it from being done, the page is where it was. */
     bool stays = status != QR_OK && status != QR_INTERNAL && job->kind == QR_JOB_PAGE_SINK;
@@ -220,7 +229,7 @@ static qr_status answered(qr_pager *pager, int32_t slot, qr_status status, int64
     } else if (stays) {
         pager->stuck[job->from] = true;
         status = QR_OK;
-    } else if (tier < QR_MEMORY_NVME || tier >= QR_N_MEMORY_TIERS) {
+    } else if (!placed) {
         status = qr_error(QR_INTERNAL, "the I/O server put page %lld into tier %lld", (long long)job->page,
                           (long long)value);
     } else {

@@ -139,6 +139,24 @@ qr_status qr_pager_fetch(qr_pager *pager, int64_t page)
     return status;
 }
 
+qr_status qr_pager_settle(qr_pager *pager)
+{
+    qr_status status = QR_OK;
+    bool any = pager->on_device;
+    while (status == QR_OK && any) {
+        status = qr_pager_wait_copy(pager, &any);
+    }
+    while (status == QR_OK && pager->n_busy > 0) {
+        int32_t slot = pager->busy_slots[0];
+        if (pager->jobs[slot].asked) {
+            status = qr_pager_wait_job(pager, slot);
+        } else {
+            qr_pager_let_go(pager, pager->jobs[slot].page);
+        }
+    }
+    return status;
+}
+
 qr_status qr_pager_new_frame(qr_pager *pager, int64_t *frame)
 {
     qr_status status = QR_OK;

@@ -274,7 +274,20 @@ void qr_pager_counters_read(const qr_pager *pager, qr_pager_counters *out)
     double now_s = qr_now_s();
     for (int tier = 0; tier < QR_N_MEMORY_TIERS; tier++) {
         out->pages_in[tier] = qr_page_tier_count(&pager->table, tier);
-        out->down[tier] = qr_link_read(&pager->down[tier], now_s);
-        out->up[tier] = qr_link_read(&pager->up[tier], now_s);
+        for (int to = 0; to < QR_N_MEMORY_TIERS; to++) {
+            out->links[tier][to] = qr_link_read(&pager->links[tier][to], now_s);
+        }
     }
+    for (int32_t i = 0; i < pager->n_busy; i++) {
+        const qr_page_job *job = &pager->jobs[pager->busy_slots[i]];
+        bool leaves = job->asked && job->kind == QR_JOB_PAGE_PUT;
+        out->pages_in[job->to] -= leaves ? 1 : 0;
+        out->leaving += leaves ? 1 : 0;
+        out->coming += job->asked && job->kind == QR_JOB_PAGE_GET ? 1 : 0;
+    }
+}
+
+const qr_link *qr_pager_link(const qr_pager *pager, int from, int to)
+{
+    return &pager->links[from][to];
 }

@@ -15,6 +15,7 @@
 #define QR_PAGE_PAGER_H
 
 #include "backend/backend.h"
+#include "page/links.h"
 #include "queue/queue.h"
 
 typedef enum qr_memory_tier {
@@ -54,19 +55,15 @@ typedef struct qr_pager_config {
     bool plain_lru;   /* sweeps in one direction only, for comparison */
 } qr_pager_config;
 
-/* One direction of one link between two tiers, since creation. */
-typedef struct qr_link_counters {
-    int64_t pages, bytes;
-    double busy_s;                 /* time in which at least one page was under way */
-    double p50_us, p99_us, max_us; /* of single pages, from being asked for to being there */
-} qr_link_counters;
-
 typedef struct qr_pager_counters {
     int64_t n_pages;
-    int64_t pages_in[QR_N_MEMORY_TIERS];      /* now */
-    qr_link_counters down[QR_N_MEMORY_TIERS]; /* from this tier to the next used one below it */
-    qr_link_counters up[QR_N_MEMORY_TIERS];   /* from this tier to where it is computed */
-    int64_t touched, passed;                  /* pages that were updated; that no agent of moved */
+    int64_t pages_in[QR_N_MEMORY_TIERS]; /* now; without those that leave */
+    int64_t leaving; /* on their way to the server, which may find another tier for them than meant */
+    int64_t coming;  /* asked for; counted where they are until they are computed on */
+    /* Since creation, from the first tier to the second, where pages truly went: down to any below, or up to where they
+     * are computed. */
+    qr_link_counters links[QR_N_MEMORY_TIERS][QR_N_MEMORY_TIERS];
+    int64_t touched, passed;            /* pages that were updated; that no agent of moved */
     int64_t hits, misses, wasted, late; /* of prefetches: there in time; not asked for; never used; came too late */
     double waited_s;                    /* updates waited for pages */
 } qr_pager_counters;
@@ -107,7 +104,14 @@ qr_status qr_pager_copy_out(qr_pager *pager, const qr_piece *pieces, int64_t n);
  * server can take it from there. */
 bool qr_pager_on_disk(const qr_pager *pager, int64_t page, int *tier, int64_t *version);
 
+/* Between two steps: waits until no page is on its way, and lets go of those fetched ahead. What cannot be moved fails
+ * it as it would fail the next step. */
+qr_status qr_pager_settle(qr_pager *pager);
+
 void qr_pager_counters_read(const qr_pager *pager, qr_pager_counters *out);
+
+/* What counters.links[from][to] are read from, to be added up over ranks. */
+const qr_link *qr_pager_link(const qr_pager *pager, int from, int to);
 
 /* What will happen, worked out from the sizes alone (pure): how many pages stay in each tier, and how many cross each
  * link in one sweep, each way. */

@@ -25,7 +25,7 @@ typedef struct qr_page_job {
     double started;
     qr_job_kind kind;
     bool asked;       /* not answered yet; otherwise a page stands in the slot */
-    uint8_t from, to; /* tiers; to: of pages that sink */
+    uint8_t from, to; /* tiers, as was meant */
 } qr_page_job;
 
 /* A copy between a frame and host memory that is under way. */
@@ -54,7 +54,7 @@ struct qr_pager {
     qr_prefetch prefetch; /* of sweeps */
     qr_prefetch reading;  /* of reads */
     qr_sweep sweep;
-    qr_link down[QR_N_MEMORY_TIERS], up[QR_N_MEMORY_TIERS];
+    qr_link links[QR_N_MEMORY_TIERS][QR_N_MEMORY_TIERS]; /* from, to */
     int64_t touched, passed, hits, misses, wasted, late;
     double waited_s;
     bool pressed[QR_N_MEMORY_TIERS]; /* together with those above, it does not hold all pages */

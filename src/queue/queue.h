@@ -33,7 +33,8 @@ typedef enum qr_job_kind {
     QR_JOB_PAGE_PUT, /* states on disk: io/page_store.h */
     QR_JOB_PAGE_GET,
     QR_JOB_PAGE_SINK,
-    QR_JOB_PAGE_DROP
+    QR_JOB_PAGE_DROP,
+    QR_JOB_PAGE_TOTALS
 } qr_job_kind;
 
 typedef struct qr_job_id {

@@ -2,8 +2,6 @@
  * signal, a failure, that output is due) travels with the tally's reduction, so that all stop at the same step. */
 #include "run/paging.h"
 
-#include "base/log.h"
-
 #include <string.h>
 
 typedef struct loop {
@@ -38,6 +36,7 @@ static qr_notes local_notes(loop *l)
     if (simulation->comm->me.part == 0) {
         double now = qr_now_s();
         notes.series_due = deck->output.series_every.seconds > 0.0 && now >= l->series_due_s ? 1 : 0;
+        notes.progress_due = qr_progress_is_due(&l->progress) ? 1 : 0;
         notes.snapshot_due = deck->output.snapshot_every.seconds > 0.0 && now >= l->snapshot_due_s ? 1 : 0;
         if (notes.series_due != 0) {
             l->series_due_s = now + deck->output.series_every.seconds;
@@ -162,12 +161,29 @@ static bool advance_batch(loop *l)
     return true;
 }
 
+/* What is told of the run is told of all ranks. A failure of this rank alone does not keep it from what all do
+ * together.
+ */
+static bool add_up(loop *l, bool last)
+{
+    qr_simulation *simulation = l->simulation;
+    bool shows = l->notes.failed == 0 && (l->notes.progress_due != 0 || last);
+    if (shows && simulation->paging.wanted) {
+        qr_paging_add_up(simulation);
+    }
+    if (shows && simulation->checkpoints.enabled) {
+        qr_checkpoints_add_up(simulation);
+    }
+    return shows;
+}
+
 /* Rows, snapshots and progress after a step; `last` when the run ends with it. */
 static void hand_over(loop *l, bool last)
 {
     qr_simulation *simulation = l->simulation;
     const qr_deck *deck = simulation->deck;
     double at = qr_now_s();
+    bool shows = add_up(l, last);
     if (l->failure != QR_OK || l->notes.failed != 0) { /* on any rank: tally and votes are not what they seem */
         return;
     }
@@ -181,7 +197,7 @@ static void hand_over(loop *l, bool last)
     if (snapshots_wanted && (is_due(deck->output.snapshot_every, step, l->notes.snapshot_due != 0) || last)) {
         note_failure(l, qr_results_snapshot(simulation));
     }
-    if (root) {
+    if (root && shows) {
         note_failure(l, qr_progress_show(&l->progress, simulation, last));
     }
     note_failure(l, qr_results_poll(simulation));

@@ -42,7 +42,8 @@ void qr_paging_share(qr_simulation *simulation);
 /* For a dry run: what would lie where. Collective over the world; sets simulation->paging. */
 qr_status qr_paging_foresee(qr_simulation *simulation, const qr_model *model);
 
-/* report_paging.c: counts of all compute ranks. Collective over compute. */
+/* sum_paging.c: counts of all compute ranks and servers, as far as they are. Collective over compute, between two steps.
+ */
 void qr_paging_add_up(qr_simulation *simulation);
 
 /* Slots of a queue for pages on their way, beside the others; 0 when no state is to go to disk. */

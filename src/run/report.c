@@ -139,8 +139,8 @@ static qr_status write_metrics(qr_simulation *simulation, double now, double rat
         (void)json_object_set_new(line, keys[p], json_real(simulation->timers.seconds[p]));
     }
     qr_counters_to_json(simulation, line);
-    qr_checkpoints_to_json(simulation, false, line);
-    qr_paging_to_json(simulation, false, line);
+    qr_checkpoints_to_json(simulation, line);
+    qr_paging_to_json(simulation, line);
     char *text = line != NULL ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(line);
     if (text == NULL) {
@@ -159,14 +159,16 @@ static qr_status write_metrics(qr_simulation *simulation, double now, double rat
     return status;
 }
 
+bool qr_progress_is_due(const qr_progress *progress)
+{
+    return progress->every_s > 0.0 && qr_now_s() - progress->last_s >= progress->every_s;
+}
+
 qr_status qr_progress_show(qr_progress *progress, qr_simulation *simulation, bool last)
 {
     double now = qr_now_s();
     double since = now - progress->last_s;
     bool batch_waits = !progress->terminal && since < BATCH_LOG_EVERY_S && progress->every_s < BATCH_LOG_EVERY_S;
-    if (!last && (since < progress->every_s || progress->every_s <= 0.0)) {
-        return QR_OK;
-    }
     double rate = since > 0.0 ? (double)(simulation->step - progress->last_step) / since : 0.0;
     if (!last && (!batch_waits || now - progress->logged_s >= BATCH_LOG_EVERY_S)) {
         print_progress(progress, simulation, rate);
@@ -266,8 +268,8 @@ qr_status qr_report_summary(qr_simulation *simulation)
         (void)json_object_set_new(summary, "restarts", json_integer(simulation->checkpoints.restarts));
         (void)json_object_set_new(summary, "resumable", json_boolean(simulation->resumable));
     }
-    qr_checkpoints_to_json(simulation, true, summary);
-    qr_paging_to_json(simulation, true, summary);
+    qr_checkpoints_to_json(simulation, summary);
+    qr_paging_to_json(simulation, summary);
     char *text = summary != NULL ? json_dumps(summary, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(summary);
     if (text == NULL) {
@@ -324,7 +326,6 @@ void qr_report_end(qr_simulation *simulation)
     double io_sum[4] = {0};
     MPI_Reduce(io, io_sum, 4, MPI_DOUBLE, MPI_SUM, comm->world_of_part[0], comm->world);
     if (comm->me.role != QR_ROLE_COMPUTE) {
-        qr_paging_print(simulation);
         return;
     }
     MPI_Reduce(simulation->timers.seconds, longest, QR_N_PHASES, MPI_DOUBLE, MPI_MAX, 0, comm->compute);
@@ -336,7 +337,6 @@ void qr_report_end(qr_simulation *simulation)
     }
     qr_counters_print(simulation);
     if (comm->me.part != 0) {
-        qr_paging_print(simulation);
         return;
     }
     double update = longest[QR_PHASE_UPDATE];

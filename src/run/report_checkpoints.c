@@ -82,9 +82,9 @@ static double share(double part, double whole)
     return whole > 0.0 ? part / whole : 0.0;
 }
 
-static json_t *tier_json(const qr_tier_state *tier, bool whole)
+static json_t *tier_json(const qr_tier_state *tier)
 {
-    const qr_tier_post *post = whole ? &tier->whole : &tier->seen;
+    const qr_tier_post *post = &tier->whole;
     json_t *object =
         json_pack("{s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:f, s:I, s:f, s:f, s:f, s:f}", "newest",
                   (json_int_t)tier->committed, "committed", (json_int_t)tier->n_committed, "failed",
@@ -99,7 +99,7 @@ static json_t *tier_json(const qr_tier_state *tier, bool whole)
     return object;
 }
 
-void qr_checkpoints_to_json(const qr_simulation *simulation, bool whole, json_t *object)
+void qr_checkpoints_to_json(const qr_simulation *simulation, json_t *object)
 {
     const qr_checkpoints *c = &simulation->checkpoints;
     if (!c->enabled || object == NULL) {
@@ -108,14 +108,13 @@ void qr_checkpoints_to_json(const qr_simulation *simulation, bool whole, json_t 
     json_t *tiers = json_object();
     for (int t = 0; t < QR_N_TIERS; t++) {
         if (c->tiers[t].used) {
-            (void)json_object_set_new(tiers, qr_tier_name(t), tier_json(&c->tiers[t], whole));
+            (void)json_object_set_new(tiers, qr_tier_name(t), tier_json(&c->tiers[t]));
         }
     }
-    json_t *all = json_pack(
-        "{s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:o}", "restarts", (json_int_t)c->restarts, "cuts", (json_int_t)c->cuts,
-        "late", (json_int_t)c->late, "blocked_s", whole ? c->blocked_longest_s : c->blocked_s, "copied_bytes",
-        (json_int_t)(whole ? c->copied_bytes_whole : c->copied_bytes), "unprotected", c->unprotected ? 1 : 0,
-        "replicas_missing", (json_int_t)(whole ? c->replicas_missing_whole : c->replicas_missing), "tiers", tiers);
+    json_t *all = json_pack("{s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:o}", "restarts", (json_int_t)c->restarts, "cuts",
+                            (json_int_t)c->cuts, "late", (json_int_t)c->late, "blocked_s", c->blocked_longest_s,
+                            "copied_bytes", (json_int_t)c->copied_bytes_whole, "unprotected", c->unprotected ? 1 : 0,
+                            "replicas_missing", (json_int_t)c->replicas_missing_whole, "tiers", tiers);
     (void)json_object_set_new(object, "checkpoints", all);
 }
 

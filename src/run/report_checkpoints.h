@@ -9,9 +9,8 @@
 /* ", checkpoint 12: 45 of 130 pages to nvme" for each one in flight, of this rank's server; "" when there is none. */
 void qr_checkpoints_describe(const qr_simulation *simulation, char *out, size_t n);
 
-/* Adds the object "checkpoints". whole: over all servers, as qr_checkpoints_add_up found it; otherwise what this rank's
- * server has done so far. */
-void qr_checkpoints_to_json(const qr_simulation *simulation, bool whole, json_t *object);
+/* Adds the object "checkpoints": over all servers, as qr_checkpoints_add_up found it. */
+void qr_checkpoints_to_json(const qr_simulation *simulation, json_t *object);
 
 /* Lines of the table at the end. */
 void qr_checkpoints_print(const qr_simulation *simulation);

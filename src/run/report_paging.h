@@ -9,13 +9,14 @@
 /* What will lie where, a line each. */
 void qr_paging_print_plan(const qr_simulation *simulation, const qr_paging *paging);
 
-/* ", pages: gpu 12, cpu 30, nvme 4" of this rank; "" when states are not paged. */
+/* ", pages: gpu 12, cpu 30, nvme 4, 2 coming, 3 leaving"; "" when states are not paged. This and all that follows tells
+ * of all compute ranks, as qr_paging_add_up found them. */
 void qr_paging_describe_now(const qr_simulation *simulation, char *out, size_t n);
 
-/* Adds the object "paging". whole: of all compute ranks, as qr_paging_add_up found it; otherwise of this one. */
-void qr_paging_to_json(const qr_simulation *simulation, bool whole, json_t *object);
+/* Adds the object "paging". */
+void qr_paging_to_json(const qr_simulation *simulation, json_t *object);
 
-/* Lines of the table at the end. Collective over the world, after qr_paging_add_up. */
+/* Lines of the table at the end. Part 0. */
 void qr_paging_print(const qr_simulation *simulation);
 
 #endif

@@ -65,6 +65,10 @@ static qr_status compute(qr_simulation *simulation)
         status = qr_state_hash(simulation, simulation->state_hash);
         at = qr_timer_lap(&simulation->timers, QR_PHASE_HASH, at);
     }
+    if (status == QR_OK && simulation->paging.pager != NULL) {
+        status = qr_pager_settle(simulation->paging.pager);
+    }
+    status = qr_comm_agree(group, status);
     if (status == QR_OK) {
         qr_paging_add_up(simulation);
     }

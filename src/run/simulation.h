@@ -99,8 +99,11 @@ typedef struct qr_paging {
     int64_t needed_bytes, there_bytes;    /* states; room for them in all tiers, INT64_MAX: no limit */
     double link_in, link_out, link_both;  /* measured between GPU and host, bytes per s; 0: not */
     qr_pager *pager;
-    qr_pager_counters whole; /* over all compute ranks, at the end; of times the longest */
-    qr_page_store *store;    /* of ranks that serve, as is the thread */
+    qr_pager_counters whole; /* over all compute ranks, as qr_paging_add_up last found them; of times the longest */
+    qr_page_tier_totals disks[QR_N_TIERS];     /* and over all servers; */
+    qr_page_tier_totals own_disks[QR_N_TIERS]; /* of the one that this rank speaks for */
+    double whole_in, whole_out;                /* measured between GPUs and host, of all compute ranks */
+    qr_page_store *store;                      /* of ranks that serve, as is the thread */
     struct qr_page_service *service;
 } qr_paging;
 
@@ -208,7 +211,7 @@ void qr_checkpoints_note(qr_simulation *simulation, qr_notes *notes); /* local *
 qr_status qr_checkpoints_turn(qr_simulation *simulation, const qr_notes *notes, bool cut_is_due);
 qr_status qr_checkpoints_finish(qr_simulation *simulation); /* a last cut; waits until nothing is under way */
 
-/* report_checkpoints.c: adds up what all servers did. Collective over compute. */
+/* report_checkpoints.c: adds up what all servers did so far. Collective over compute. */
 void qr_checkpoints_add_up(qr_simulation *simulation);
 
 /* states.c: slots are touched before anybody waits for the system to find their memory, and the backend told of them;
@@ -257,6 +260,8 @@ typedef struct qr_progress {
     size_t width; /* of the longest line so far */
 } qr_progress;
 qr_progress qr_progress_begin(const qr_simulation *simulation);
+bool qr_progress_is_due(const qr_progress *progress); /* by part 0's clock */
+/* A line of progress and one of metrics. Part 0, after what all ranks did has been added up. */
 qr_status qr_progress_show(qr_progress *progress, qr_simulation *simulation, bool last);
 void qr_report_start(const qr_simulation *simulation);
 qr_status qr_report_summary(qr_simulation *simulation);

@@ -108,6 +108,8 @@ static void settle(paged *p)
         (void)nanosleep(&moment, NULL);
         assert_true(qr_now_s() < end);
     }
+    must(qr_pager_settle(p->pager));
+    assert_int_equal(counters_of(p).leaving + counters_of(p).coming, 0);
 }
 
 static void plans_come_true(void **state)
@@ -127,6 +129,7 @@ static void plans_come_true(void **state)
         crowd *c = neural_crowd(20 * 64 - 10, 1);
         paged_setup setup = setups[i];
         paged p;
+        const int top = setup.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU;
         setup.page_agents = 64;
         setup.sequential = true;
         setup.ahead = 4;
@@ -140,7 +143,7 @@ static void plans_come_true(void **state)
         settle(&p);
         qr_pager_counters after = counters_of(&p);
         for (int tier = 0; tier < QR_N_MEMORY_TIERS; tier++) {
-            int64_t up = after.up[tier].pages - before.up[tier].pages;
+            int64_t up = after.links[tier][top].pages - before.links[tier][top].pages;
             if (after.pages_in[tier] != plan.resident[tier] || up != 4 * plan.crossing[tier]) {
                 fail_msg("%s: %lld pages in it instead of %lld, %lld came up in 4 sweeps instead of %lld (%s)",
                          qr_memory_tier_name((qr_memory_tier)tier), (long long)after.pages_in[tier],
@@ -202,7 +205,7 @@ static void pages_at_rest_stay_where_they_are(void **state)
         qr_pager_counters counters = counters_of(&p);
         assert_int_equal(counters.touched + counters.passed, 20 * 64);
         assert_true(counters.passed > 20 * 64 * 7 / 10 && counters.touched > 100);
-        assert_true(counters.up[QR_MEMORY_NVME].pages <= counters.touched);
+        assert_true(counters.links[QR_MEMORY_NVME][QR_MEMORY_CPU].pages <= counters.touched);
         paged_equals(&p, "a few agents at a time");
         paged_close(&p);
         crowd_free(c);
@@ -221,15 +224,17 @@ static void full_and_old_pages_sink(void **state)
                              .low = 0.25};
         paged p;
         open_and_make(c, &setup, &p);
+        settle(&p);
         for (int i = 0; i < 200 && counters_of(&p).pages_in[QR_MEMORY_NVME] > 9; i++) {
             const struct timespec moment = {0, 1000000};
             step(c, &p, 1);
             (void)nanosleep(&moment, NULL);
+            settle(&p);
         }
         qr_pager_counters counters = counters_of(&p);
         assert_int_equal(counters.pages_in[QR_MEMORY_NVME], 9); /* the low watermark, and no less */
         assert_true(counters.pages_in[QR_MEMORY_HDD] >= 26 && p.server.sinks >= 26);
-        assert_int_equal(counters.down[QR_MEMORY_NVME].pages, p.server.sinks);
+        assert_int_equal(counters.links[QR_MEMORY_NVME][QR_MEMORY_HDD].pages, p.server.sinks);
         paged_equals(&p, "after pages sank");
         paged_close(&p);
         crowd_free(c);
@@ -253,6 +258,7 @@ static void a_sink_that_fails_is_no_loss(void **state)
     step(c, &p, 20);
     settle(&p);
     assert_true(p.server.sinks > 0);
+    assert_int_equal(counters_of(&p).links[QR_MEMORY_NVME][QR_MEMORY_HDD].pages, 0);
     const int64_t spilt = counters_of(&p).pages_in[QR_MEMORY_HDD]; /* when they were put */
     assert_true(spilt < 10);
     paged_equals(&p, "after sinks failed");
@@ -392,13 +398,14 @@ static void single_pages_can_be_fetched(void **state)
         open_and_make(c, &setup, &p);
         step(c, &p, 1);
         const int from = way == 1 ? QR_MEMORY_CPU : QR_MEMORY_SSD;
-        const int64_t before = counters_of(&p).up[from].pages;
+        const int to = way > 0 ? QR_MEMORY_GPU : QR_MEMORY_CPU;
+        const int64_t before = counters_of(&p).links[from][to].pages;
         for (int64_t i = 0; i < 3 * PAGES; i++) {
             must(qr_pager_fetch(p.pager, i % PAGES));
             must(qr_pager_fetch(p.pager, i % PAGES)); /* is there already */
         }
-        assert_int_equal(counters_of(&p).up[from].pages - before, 3 * PAGES);
-        assert_int_equal(counters_of(&p).pages_in[way > 0 ? QR_MEMORY_GPU : QR_MEMORY_CPU], FRAMES);
+        assert_int_equal(counters_of(&p).links[from][to].pages - before, 3 * PAGES);
+        assert_int_equal(counters_of(&p).pages_in[to], FRAMES);
         paged_equals(&p, "fetched");
         step(c, &p, 2);
         paged_equals(&p, "stepped after fetching");
@@ -489,7 +496,16 @@ static void full_tiers_spill_and_then_end_the_run(void **state)
     open_and_make(c, &setup, &p);
     step(c, &p, 3);
     qr_pager_counters counters = counters_of(&p);
-    assert_true(counters.pages_in[QR_MEMORY_NVME] <= 5 && counters.pages_in[QR_MEMORY_HDD] >= 12);
+    assert_true(counters.pages_in[QR_MEMORY_NVME] <= 5); /* whatever was meant for it */
+    settle(&p);
+    counters = counters_of(&p);
+    const qr_link_counters *went = counters.links[QR_MEMORY_CPU];
+    assert_int_equal(went[QR_MEMORY_NVME].pages + went[QR_MEMORY_SSD].pages + went[QR_MEMORY_HDD].pages, p.server.puts);
+    assert_true(went[QR_MEMORY_HDD].pages >= 12 && went[QR_MEMORY_HDD].busy_s > 0 && went[QR_MEMORY_HDD].p50_us > 0);
+    assert_true(went[QR_MEMORY_NVME].pages >= 5);
+    for (int tier = QR_MEMORY_NVME; tier <= QR_MEMORY_HDD; tier++) {
+        assert_int_equal(counters.pages_in[tier], p.server.held[tier - QR_MEMORY_NVME]);
+    }
     paged_equals(&p, "after pages were spilt");
     paged_close(&p);
     setup.server_room[2] = 6;
@@ -549,7 +565,7 @@ static void pages_go_through_the_store(void **state)
             paged_equals(&p, "in the store");
         }
         qr_pager_counters counters = counters_of(&p);
-        assert_true(counters.up[QR_MEMORY_NVME].pages > 0);
+        assert_true(counters.links[QR_MEMORY_NVME][setup.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU].pages > 0);
         paged_close(&p);
         shelf_remove(s);
         crowd_free(c);

@@ -1,0 +1,122 @@
+"""What is told of pages while they move and afterwards: where they truly are, on all ranks, also when a disk is full."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+
+QUORATE = os.environ["QUORATE"]
+PAGES, STEPS = 32, 8
+
+# 32 pages of 32 KiB; by rank: 2 in memory, and some of them on each disk.
+DECK = """
+run: {seed: 5, steps: 8, stop: steps, progress_every: 1 ms}
+agents: {count: 16384, options: 3}
+model: {rule: neural, state_dim: 16, hidden: 8}
+network: {kind: ring, degree: 4}
+compute: {backend: cpu, threads: 1}
+memory:
+  page: 32 KiB
+  tiers:
+    cpu: {capacity: 128 KiB}
+    nvme: {directory: pages/nvme, capacity: 300 KiB, compression: none}
+    ssd: {directory: pages/ssd, capacity: 600 KiB}
+    hdd: {directory: pages/hdd}
+output: {directory: out}
+"""
+
+
+def run(folder, ranks=1, fault="", deck=DECK, more=()):
+    """Output, lines of metrics, and the summary, of which what is said of pages adds up."""
+    with open(os.path.join(folder, "deck.yml"), "w", encoding="utf-8") as out:
+        out.write(deck)
+    environment = {**os.environ, "QUORATE_FAULT": fault} if fault else os.environ
+    start = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
+    done = subprocess.run([*start, QUORATE, "run", "deck.yml", *more], cwd=folder, env=environment, capture_output=True,
+                          text=True, timeout=600, check=False)
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    with open(os.path.join(folder, "out", "metrics.jsonl"), encoding="utf-8") as lines:
+        metrics = [json.loads(line) for line in lines]
+    with open(os.path.join(folder, "out", "summary.json"), encoding="utf-8") as text:
+        summary = json.load(text)
+    for line in [*metrics, summary]:
+        paging = line["paging"]
+        assert sum(paging["pages_in"].values()) + paging["pages_leaving"] == paging["pages"] == PAGES, line
+        assert paging["updated"] == PAGES * line.get("step", STEPS), line
+    return done.stdout, metrics, summary
+
+
+def links(paging):
+    return {(link["from"], link["to"]): link for link in paging["links"]}
+
+
+def everything_is_counted():
+    """Of pages that go each way, the links, the files and the table say the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, _, summary = run(folder)
+    paging = summary["paging"]
+    assert paging["pages_leaving"] == paging["pages_coming"] == 0, paging
+    by_link = links(paging)
+    for tier, disk in paging["disks"].items():
+        came = sum(link["pages"] for ends, link in by_link.items() if ends[1] == tier)
+        left = sum(link["pages"] for ends, link in by_link.items() if ends[0] == tier)
+        assert disk["pages_written"] + disk["pages_sunk_into_it"] == came > 0, (tier, paging)
+        assert disk["written_raw_bytes"] == came * 32768 and disk["written_stored_bytes"] > 0, (tier, paging)
+        assert came - left <= paging["pages_in"][tier] and disk["read_raw_bytes"] > 0, (tier, paging)
+        assert re.search(rf"^  {tier} +{came * 32768 / 1e6:.3f} ", output, re.MULTILINE), (tier, output)
+    for ends, link in by_link.items():
+        assert re.search(rf"^  {ends[0]} to {ends[1]} +{link['pages']} ", output, re.MULTILINE), (ends, output)
+        assert 0 < link["p50_us"] <= link["p99_us"] <= link["max_us"], link
+
+
+def sinks_are_seen():
+    """Pages that only sink from disk to disk have rows of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        deck = DECK.replace("hdd: {directory: pages/hdd}", "hdd: {directory: pages/hdd}\n  high: 0.6\n  low: 0.3")
+        output, _, summary = run(folder, deck=deck)
+    paging = summary["paging"]
+    moved = links(paging)
+    sunk = sum(link["pages"] for ends, link in moved.items() if ends in (("nvme", "ssd"), ("ssd", "hdd"), ("nvme", "hdd")))
+    assert sunk > 0 and sunk == sum(disk["pages_sunk_into_it"] for disk in paging["disks"].values()), paging
+    assert re.search(r"^  nvme to \w+ +\d+ ", output, re.MULTILINE), output
+
+
+def full_disk_holds_nothing():
+    """Pages that a full disk does not take are where they went instead, and nowhere else."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, metrics, summary = run(folder, fault="pages.write=pages/nvme:ENOSPC@1+")
+    for line in [*metrics, summary]:
+        assert line["paging"]["pages_in"]["nvme"] == 0, line
+        assert all("nvme" not in ends for ends in links(line["paging"])), line
+    assert re.search(r"^step \d+ of 8, .* pages: cpu 4, nvme 0, ", output, re.MULTILINE), output
+    paging = summary["paging"]
+    assert paging["disks"]["nvme"]["pages_sent_further_down"] > 0 and paging["disks"]["nvme"]["pages_written"] == 0, paging
+    assert links(paging)[("cpu", "ssd")]["pages"] > 0, paging
+
+
+def all_ranks_count():
+    """Three ranks, two of which compute: metrics have the pages of both, as the summary has."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, metrics, summary = run(folder, ranks=3)
+    assert summary["compute_ranks"] == 2, summary
+    before, last = None, links(summary["paging"])
+    for line in metrics:
+        now = links(line["paging"])
+        for ends, link in (before or {}).items():
+            assert link["pages"] <= now[ends]["pages"] <= last[ends]["pages"], (ends, line)
+        before = now
+    written = [sum(disk["pages_written"] for disk in line["paging"]["disks"].values()) for line in [*metrics, summary]]
+    assert written == sorted(written) and written[0] >= PAGES - 8 and written[-1] > STEPS * (PAGES - 8) // 2, written
+
+
+def main():
+    everything_is_counted()
+    sinks_are_seen()
+    full_disk_holds_nothing()
+    all_ranks_count()
+    print("what is told of pages is so")
+
+
+if __name__ == "__main__":
+    main()

@@ -91,12 +91,13 @@ network:    {kind: lattice2d, size: [64, 64]}
 checkpoint: {every: 1 s}
 output:     {directory: out/long, series_every: 1000 steps}
 YML
-# stop_long [ARGUMENT...]: starts it and stops it when it has left a checkpoint
+# stop_long [ARGUMENT...]: starts it and stops it when it has left a checkpoint of its own
 stop_long() {
+    touch begun
     "$workstation" long.yml "$@" >log 2>&1 </dev/null &
     process=$!
     for ((i = 0; i < 300; i++)); do
-        grep -q '^network ' log && [ -n "$(find out/long/checkpoints -name '*.manifest' 2>/dev/null)" ] && break
+        grep -q '^network ' log && [ -n "$(find out/long/checkpoints -name '*.manifest' -newer begun 2>/dev/null)" ] && break
         sleep 0.2
     done
     kill -TERM "$process"

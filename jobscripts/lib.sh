@@ -125,7 +125,7 @@ resolve_deck() {
         esac
         shift
     done
-    resolved_deck=$("$quorate" check "$deck" "${settings[@]}") || return
+    resolved_deck=$("$quorate" check --values "$deck" "${settings[@]}") || return
     resolved_deck=$(printf '%s\n' "$resolved_deck" | sed 's/ *  # .*$//')
 }
 

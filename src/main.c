@@ -16,11 +16,14 @@
 /* How long a rank that has nothing to say gives another one to say why the job ends. */
 enum { ABORT_AFTER_S = 5 };
 
+/* Of a job that a check plans for. */
+enum { MOST_RANKS = 65536 };
+
 /* sysexits.h's EX_TEMPFAIL: batch systems are told to queue the job again. */
 enum { EXIT_RESUMABLE = 75 };
 
 static const char usage[] = "usage: quorate run DECK [--set key=value]... [--restart auto|DIR] [--dry-run] [--quiet]\n"
-                            "       quorate check DECK [--set key=value]...\n"
+                            "       quorate check DECK [--set key=value]... [--ranks N] [--nodes N] [--values]\n"
                             "       quorate keys [PREFIX]\n"
                             "       quorate models\n"
                             "       quorate info FILE|DIR...\n"
@@ -31,7 +34,7 @@ static const char help[] =
     "Quorate: a batch simulator of collective decisions.\n"
     "\n"
     "  run     simulate a deck; start it with mpirun or srun to use several ranks\n"
-    "  check   validate a deck and print every value it resolves to, with unit and origin\n"
+    "  check   validate a deck and print every value it resolves to, with unit and origin, and what memory it needs\n"
     "  keys    every deck key that begins with PREFIX: type, unit, default, bounds, meaning\n"
     "  models  every model: parameters, reference\n"
     "  info    what a result file or directory holds, and whether it can be read; which checkpoints several\n"
@@ -40,6 +43,9 @@ static const char help[] =
     "  --set key=value  overrides a value of the deck, for instance --set run.seed=8\n"
     "  --dry-run        check the deck, the files it names and the results directory, say what memory each rank would\n"
     "                   need, stop\n"
+    "  --ranks N        check: plan memory for a job of N ranks, I/O ranks included; 1 unless told otherwise\n"
+    "  --nodes N        check: ... on N machines such as this one; 1 unless told otherwise\n"
+    "  --values         check: the values alone, which need not fit this machine\n"
     "  --restart auto   go on from the newest checkpoint of the deck's tiers that is whole; begin afresh where there "
     "is none\n"
     "  --restart DIR    go on from the newest checkpoint in DIR, or from one .manifest file\n"
@@ -81,13 +87,48 @@ static int close_output(int code)
     return code != 0 ? code : qr_status_exit_code(QR_DATA);
 }
 
+/* "--name N" or "--name=N" at argv[*i]: true with *status, and *i at its last word. */
+static bool takes_count(int argc, char **argv, int *i, const char *name, int *out, qr_status *status)
+{
+    size_t n = strlen(name);
+    if (strncmp(argv[*i], name, n) != 0 || (argv[*i][n] != '\0' && argv[*i][n] != '=')) {
+        return false;
+    }
+    const char *word = argv[*i][n] == '=' ? argv[*i] + n + 1 : *i + 1 < argc ? argv[++*i] : "";
+    char *end = NULL;
+    long value = strtol(word, &end, 10);
+    bool good = end != word && *end == '\0' && value >= 1 && value <= MOST_RANKS;
+    *out = good ? (int)value : 1;
+    *status = good ? QR_OK : qr_error(QR_USAGE, "%s needs a whole number from 1 to %d after it", name, MOST_RANKS);
+    return true;
+}
+
+/* Ranks are given, or one for each node. */
+static qr_status settle_job(qr_run_options *options)
+{
+    options->n_nodes = options->n_nodes > 0 ? options->n_nodes : 1;
+    options->n_ranks = options->n_ranks > 0 ? options->n_ranks : options->n_nodes;
+    return options->n_ranks >= options->n_nodes
+               ? QR_OK
+               : qr_error(QR_USAGE, "--nodes %d with --ranks %d: a node has a rank at the least", options->n_nodes,
+                          options->n_ranks);
+}
+
 /* DECK and options of run and check, in any order. */
 static qr_status parse_options(int argc, char **argv, bool running, const char **overrides, qr_run_options *out)
 {
     *out = (qr_run_options){.overrides = overrides};
     for (int i = 2; i < argc; i++) {
         const char *argument = argv[i];
-        if (strcmp(argument, "--set") == 0) {
+        qr_status status = QR_OK;
+        if (!running && (takes_count(argc, argv, &i, "--ranks", &out->n_ranks, &status) ||
+                         takes_count(argc, argv, &i, "--nodes", &out->n_nodes, &status))) {
+            if (status != QR_OK) {
+                return status;
+            }
+        } else if (!running && strcmp(argument, "--values") == 0) {
+            out->values_only = true;
+        } else if (strcmp(argument, "--set") == 0) {
             if (i + 1 == argc) {
                 return qr_error(QR_USAGE, "--set needs key=value after it");
             }
@@ -117,7 +158,7 @@ static qr_status parse_options(int argc, char **argv, bool running, const char *
     if (out->deck_path == NULL) {
         return qr_error(QR_USAGE, "%s needs a deck; see quorate --help", argv[1]);
     }
-    return QR_OK;
+    return settle_job(out);
 }
 
 static int command_check(const qr_run_options *options)

@@ -19,6 +19,7 @@ typedef enum qr_role { QR_ROLE_COMPUTE, QR_ROLE_IO } qr_role;
 
 /* One rank's place, known to all. */
 typedef struct qr_place_in_job {
+    int machine; /* lowest world rank of the machine, which emulated nodes share */
     int node;
     int node_rank;
     qr_role role;
@@ -48,6 +49,11 @@ typedef struct qr_comm {
  * own. At least one rank of a node computes, however many io_ranks_per_node says. */
 qr_status qr_comm_create(int64_t ranks_per_node, int64_t io_ranks_per_node, qr_comm **out);
 void qr_comm_destroy(qr_comm *comm);
+
+/* Who would be what in a job of so many ranks, evenly on so many machines (no more than ranks): without MPI, as seen by
+ * compute rank 0. Of the rest of this header only qr_comm_serves_itself takes it. */
+qr_status qr_comm_foresee(int n_ranks, int n_machines, int64_t ranks_per_node, int64_t io_ranks_per_node,
+                          qr_comm **out);
 
 /* True when this compute rank runs its I/O server as a thread. */
 bool qr_comm_serves_itself(const qr_comm *comm);

@@ -7,20 +7,25 @@
 #include <string.h>
 #include <time.h>
 
-static void split_nodes(qr_comm *comm, int64_t ranks_per_node)
+/* Returns the lowest world rank of the machine. */
+static int split_nodes(qr_comm *comm, int64_t ranks_per_node)
 {
     MPI_Comm machine = MPI_COMM_NULL;
     MPI_Comm_split_type(comm->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &machine);
     int rank_on_machine = 0;
+    int first = comm->rank;
     MPI_Comm_rank(machine, &rank_on_machine);
+    MPI_Bcast(&first, 1, MPI_INT, 0, machine);
     int colour = ranks_per_node > 0 ? (int)(rank_on_machine / ranks_per_node) : 0;
     MPI_Comm_split(machine, colour, rank_on_machine, &comm->node);
     MPI_Comm_free(&machine);
+    return first;
 }
 
 /* What one rank knows of itself before places are worked out. */
 typedef struct node_facts {
-    int leader; /* lowest world rank of the node */
+    int machine; /* its lowest world rank */
+    int leader;  /* lowest world rank of the node */
     int node_rank;
     int node_size;
 } node_facts;
@@ -41,6 +46,7 @@ static void number_places(qr_comm *comm, const node_facts *facts, int64_t io_ran
             }
             int node_rank = facts[rank].node_rank;
             qr_place_in_job *place = &comm->all[rank];
+            place->machine = facts[rank].machine;
             place->node = comm->n_nodes;
             place->node_rank = node_rank;
             if (node_rank < n_io) {
@@ -61,34 +67,48 @@ static void number_places(qr_comm *comm, const node_facts *facts, int64_t io_ran
     }
 }
 
-qr_status qr_comm_create(int64_t ranks_per_node, int64_t io_ranks_per_node, qr_comm **out)
+static qr_status allocate_places(qr_comm *comm, node_facts **facts)
 {
-    qr_comm *comm = NULL;
-    node_facts *facts = NULL;
-    qr_status status = qr_allocate(1, sizeof *comm, "communication", (void **)&comm);
-    if (status != QR_OK) {
-        return status;
-    }
-    comm->node = MPI_COMM_NULL;
-    comm->compute = MPI_COMM_NULL;
-    comm->tally_op = MPI_OP_NULL;
-    comm->tally_type = MPI_DATATYPE_NULL;
-    MPI_Comm_dup(MPI_COMM_WORLD, &comm->world);
-    MPI_Comm_rank(comm->world, &comm->rank);
-    MPI_Comm_size(comm->world, &comm->size);
-    status = qr_allocate((size_t)comm->size, sizeof *comm->all, "places of ranks", (void **)&comm->all);
+    qr_status status = qr_allocate((size_t)comm->size, sizeof *comm->all, "places of ranks", (void **)&comm->all);
     if (status == QR_OK) {
         status = qr_allocate((size_t)comm->size, sizeof(int), "ranks of parts", (void **)&comm->world_of_part);
     }
     if (status == QR_OK) {
-        status = qr_allocate((size_t)comm->size, sizeof *facts, "places of ranks", (void **)&facts);
+        status = qr_allocate((size_t)comm->size, sizeof **facts, "places of ranks", (void **)facts);
     }
+    return status;
+}
+
+static qr_status allocate_comm(qr_comm **out)
+{
+    qr_status status = qr_allocate(1, sizeof **out, "communication", (void **)out);
+    if (status == QR_OK) {
+        (*out)->world = MPI_COMM_NULL;
+        (*out)->node = MPI_COMM_NULL;
+        (*out)->compute = MPI_COMM_NULL;
+        (*out)->tally_op = MPI_OP_NULL;
+        (*out)->tally_type = MPI_DATATYPE_NULL;
+    }
+    return status;
+}
+
+qr_status qr_comm_create(int64_t ranks_per_node, int64_t io_ranks_per_node, qr_comm **out)
+{
+    qr_comm *comm = NULL;
+    node_facts *facts = NULL;
+    qr_status status = allocate_comm(&comm);
+    if (status != QR_OK) {
+        return status;
+    }
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm->world);
+    MPI_Comm_rank(comm->world, &comm->rank);
+    MPI_Comm_size(comm->world, &comm->size);
+    status = allocate_places(comm, &facts);
     status = qr_comm_agree(comm->world, status);
     if (status != QR_OK) {
         goto fail;
     }
-    split_nodes(comm, ranks_per_node);
-    node_facts mine = {.leader = comm->rank};
+    node_facts mine = {.machine = split_nodes(comm, ranks_per_node), .leader = comm->rank};
     MPI_Bcast(&mine.leader, 1, MPI_INT, 0, comm->node);
     MPI_Comm_rank(comm->node, &mine.node_rank);
     MPI_Comm_size(comm->node, &mine.node_size);
@@ -103,6 +123,41 @@ fail:
     free(facts);
     qr_comm_destroy(comm);
     return status;
+}
+
+qr_status qr_comm_foresee(int n_ranks, int n_machines, int64_t ranks_per_node, int64_t io_ranks_per_node, qr_comm **out)
+{
+    qr_comm *comm = NULL;
+    node_facts *facts = NULL;
+    qr_status status = allocate_comm(&comm);
+    if (status != QR_OK) {
+        return status;
+    }
+    comm->size = n_ranks;
+    status = allocate_places(comm, &facts);
+    if (status != QR_OK) {
+        free(facts);
+        qr_comm_destroy(comm);
+        return status;
+    }
+    for (int machine = 0, first = 0; machine < n_machines; machine++) {
+        int here = n_ranks / n_machines + (machine < n_ranks % n_machines ? 1 : 0);
+        int most = ranks_per_node > 0 && ranks_per_node < here ? (int)ranks_per_node : here;
+        for (int i = 0; i < here; i++) {
+            int of_node = i / most * most;
+            facts[first + i] = (node_facts){.machine = first,
+                                            .leader = first + of_node,
+                                            .node_rank = i - of_node,
+                                            .node_size = here - of_node < most ? here - of_node : most};
+        }
+        first += here;
+    }
+    number_places(comm, facts, io_ranks_per_node);
+    comm->rank = comm->world_of_part[0];
+    comm->me = comm->all[comm->rank];
+    free(facts);
+    *out = comm;
+    return QR_OK;
 }
 
 void qr_comm_destroy(qr_comm *comm)
@@ -122,7 +177,9 @@ void qr_comm_destroy(qr_comm *comm)
     if (comm->node != MPI_COMM_NULL) {
         MPI_Comm_free(&comm->node);
     }
-    MPI_Comm_free(&comm->world);
+    if (comm->world != MPI_COMM_NULL) {
+        MPI_Comm_free(&comm->world);
+    }
     free(comm->all);
     free(comm->world_of_part);
     free(comm);

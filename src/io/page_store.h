@@ -68,6 +68,9 @@ typedef struct qr_page_store qr_page_store;
  * (qr_io_config.pages, a qr_page_store *; NULL: none): the server serves it, and neither makes nor destroys it. */
 qr_status qr_page_store_create(const qr_page_store_config *config, qr_queue *queues, int n_queues, qr_page_store **out);
 
+/* Bytes in a directory that stores take which are nobody's any longer: making one there gives them back. */
+int64_t qr_page_store_abandoned_bytes(const char *directory);
+
 bool qr_page_store_takes(const qr_job *job);
 
 /* Whether a job has been taken and not answered: the server had better look again soon. Server's thread only. */

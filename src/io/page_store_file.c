@@ -154,9 +154,9 @@ static bool process_is_gone(const owner *found)
 /* The lock of a living process is held, and goes with it. Where directories are shared between machines it may be that
  * only locks of the own machine are seen: then what another one left goes when it is an earlier attempt of this run, or
  * when nobody wrote to it for a day. */
-static bool is_abandoned(int file, const owner *self, const owner *found, const struct stat *info)
+static bool is_abandoned(int file, int lock, const owner *self, const owner *found, const struct stat *info)
 {
-    bool locked = flock(file, LOCK_EX | LOCK_NB) == 0;
+    bool locked = flock(file, lock | LOCK_NB) == 0;
     if (!locked && (errno == EWOULDBLOCK || errno == EINTR)) {
         return false;
     }
@@ -183,22 +183,28 @@ static bool looks_like_store(const char *name)
     return n > 10 && strncmp(name, "pages.", 6) == 0 && strcmp(name + n - 4, ".qps") == 0;
 }
 
-static void remove_if_abandoned(const char *directory, const char *name, const owner *self)
+/* Bytes that the file takes on its disk if it is nobody's any longer, and it is then removed; 0 otherwise. Many may
+ * look at once, so that those who merely look share the lock. */
+static int64_t visit_store(const char *directory, const char *name, const owner *self, bool remove)
 {
     char block[QR_STORE_BLOCK];
     char *path = NULL;
     owner found = {0};
     struct stat info;
+    int64_t bytes = 0;
     if (qr_path_join(directory, name, &path) != QR_OK) {
-        return;
+        return 0;
     }
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (file >= 0 && fstat(file, &info) == 0 && S_ISREG(info.st_mode)) {
         bool whole = pread(file, block, sizeof block, 0) == (ssize_t)sizeof block;
         bool known = whole && parse_head(block, &found);
-        if (known ? is_abandoned(file, self, &found, &info) : is_empty_and_old(&info)) {
-            (void)unlink(path);
-        } else if (whole && !known) {
+        if (known ? is_abandoned(file, remove ? LOCK_EX : LOCK_SH, self, &found, &info) : is_empty_and_old(&info)) {
+            bytes = (int64_t)info.st_blocks * 512; /* stat(2): of this size everywhere */
+            if (remove) {
+                (void)unlink(path);
+            }
+        } else if (whole && !known && remove) {
             qr_warning("%s: has the name of a page store, but is none or is damaged; it is left alone", path);
         }
     }
@@ -206,20 +212,31 @@ static void remove_if_abandoned(const char *directory, const char *name, const o
         close(file);
     }
     free(path);
+    return bytes;
 }
 
-static void remove_abandoned(const char *directory, const owner *self)
+static int64_t visit_stores(const char *directory, const owner *self, bool remove)
 {
     DIR *handle = opendir(directory);
     const struct dirent *found = NULL;
+    int64_t bytes = 0;
     while (handle != NULL && (found = readdir(handle)) != NULL) {
         if (looks_like_store(found->d_name)) {
-            remove_if_abandoned(directory, found->d_name, self);
+            bytes += visit_store(directory, found->d_name, self, remove);
         }
     }
     if (handle != NULL) {
         closedir(handle);
     }
+    return bytes;
+}
+
+int64_t qr_page_store_abandoned_bytes(const char *directory)
+{
+    qr_page_store_config nobody = {.run_id = "-"};
+    owner self;
+    describe_self(&nobody, &self);
+    return visit_stores(directory, &self, false);
 }
 
 /* --- making --- */
@@ -265,7 +282,7 @@ qr_status qr_page_file_create(const qr_page_store_config *config, int tier, qr_p
              qr_tier_name(tier));
     qr_status status = qr_directories_make(directory, "memory tier's");
     if (status == QR_OK) {
-        remove_abandoned(directory, &self);
+        (void)visit_stores(directory, &self, true);
         status = qr_path_join(directory, name, &file->path);
     }
     status = status != QR_OK ? status : make_locked(file->path, &file->descriptor);

@@ -23,17 +23,36 @@ static int64_t view_estimate(const qr_network_spec *spec, int64_t n_own)
     return spec->n_agents;
 }
 
-int64_t qr_estimate_part_bytes(const qr_simulation *simulation, const qr_model *model, int part)
+qr_memory_need qr_estimate_part(const qr_simulation *simulation, const qr_model *model, int part)
 {
     const qr_network_spec *spec = &simulation->spec;
     int64_t n_own = qr_partition_range(spec->n_agents, simulation->comm->n_parts, part).count;
     const qr_backend_ops *ops = qr_backend_find("cpu");
     qr_queue_shape shape = qr_shape_of_queue(simulation, part);
     const qr_paging *paging = &simulation->paging; /* that of this rank is much as everybody's */
+    int64_t states = n_own * model->state_dim * (int64_t)sizeof(float);
     int64_t elsewhere = paging->wanted ? paging->needed_bytes - qr_paging_resident_bytes(paging) : 0;
-    return ops->bytes_estimate(model, spec, n_own, view_estimate(spec, n_own)) +
-           (model->sweeps ? qr_network_colour_bytes(spec, n_own) : 0) +
-           qr_network_bytes_estimate(spec, simulation->comm->n_parts) + (int64_t)qr_queue_bytes(&shape) - elsewhere;
+    return (qr_memory_need){.votes = ops->bytes_estimate(model, spec, n_own, view_estimate(spec, n_own)) - states,
+                            .states = states > elsewhere ? states - elsewhere : 0,
+                            .network = (model->sweeps ? qr_network_colour_bytes(spec, n_own) : 0) +
+                                       qr_network_bytes_estimate(spec, simulation->comm->n_parts),
+                            .buffers = (int64_t)qr_queue_bytes(&shape)};
+}
+
+int64_t qr_memory_need_bytes(const qr_memory_need *need)
+{
+    return need->votes + need->states + need->network + need->buffers;
+}
+
+void qr_describe_need(const qr_memory_need *need, char *out, size_t n)
+{
+    char votes[32];
+    char states[32];
+    char network[32];
+    char buffers[32];
+    (void)snprintf(out, n, "votes %s, states %s, network %s, buffers %s", qr_bytes_text((double)need->votes, votes),
+                   qr_bytes_text((double)need->states, states), qr_bytes_text((double)need->network, network),
+                   qr_bytes_text((double)need->buffers, buffers));
 }
 
 static int64_t node_need(const qr_simulation *simulation, const qr_model *model)
@@ -42,7 +61,8 @@ static int64_t node_need(const qr_simulation *simulation, const qr_model *model)
     int64_t need = 0;
     for (int rank = 0; rank < comm->size; rank++) {
         if (comm->all[rank].node == comm->me.node && comm->all[rank].role == QR_ROLE_COMPUTE) {
-            need += qr_estimate_part_bytes(simulation, model, comm->all[rank].part);
+            qr_memory_need part = qr_estimate_part(simulation, model, comm->all[rank].part);
+            need += qr_memory_need_bytes(&part);
         }
     }
     return need;
@@ -86,11 +106,14 @@ void qr_print_plan(const qr_simulation *simulation, const qr_model *model)
             comm->n_nodes, comm->n_nodes == 1 ? "" : "s");
     for (int part = 0; part < comm->n_parts; part++) {
         qr_range range = qr_partition_range(simulation->spec.n_agents, comm->n_parts, part);
-        int64_t bytes = qr_estimate_part_bytes(simulation, model, part);
+        qr_memory_need need = qr_estimate_part(simulation, model, part);
+        int64_t bytes = qr_memory_need_bytes(&need);
+        char parts[160];
+        qr_describe_need(&need, parts, sizeof parts);
         total += bytes;
-        qr_info("  compute rank %d on node %d: agents %lld to %lld, about %.3f GiB", part,
+        qr_info("  compute rank %d on node %d: agents %lld to %lld, about %.3f GiB (%s)", part,
                 comm->all[comm->world_of_part[part]].node, (long long)range.first,
-                (long long)(range.first + range.count - 1), gib(bytes));
+                (long long)(range.first + range.count - 1), gib(bytes), parts);
     }
     qr_info("  all compute ranks: about %.3f GiB, %.2f bytes an agent; this machine has %.1f GiB", gib(total),
             (double)total / (double)simulation->spec.n_agents, gib(qr_machine_memory()));

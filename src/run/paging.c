@@ -1,6 +1,8 @@
 /* Whether states are paged, and what will lie where. */
 #include "run/paging.h"
 
+#include "io/room.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -174,12 +176,13 @@ static qr_status plan_cpu(const qr_deck *deck, const qr_paging_place *place, qr_
 {
     qr_memory_tier_config *tier = &paging->tiers[QR_MEMORY_CPU];
     int64_t capacity = deck->memory.tiers.cpu.capacity;
-    int64_t spare = place->on_device ? (2 * paging->ahead + 2) * page_bytes(paging) * place->ranks_here : 0;
+    int64_t spare = place->on_device ? (2 * paging->ahead + 2) * page_bytes(paging) * place->ranks_on_machine : 0;
     int64_t free_bytes = place->free_bytes > spare ? place->free_bytes - spare : 0;
-    int64_t bytes = capacity > 0 ? capacity : qr_paging_auto_bytes(free_bytes);
     tier->used = true;
     tier->age_s = deck->memory.tiers.cpu.age;
-    tier->pages = bytes / place->ranks_here / page_bytes(paging);
+    tier->pages =
+        (capacity > 0 ? capacity / place->ranks_here : qr_paging_auto_bytes(free_bytes) / place->ranks_on_machine) /
+        page_bytes(paging);
     if (capacity > 0 && tier->pages == 0) {
         return too_small(deck, paging, place, "cpu", page_bytes(paging) * place->ranks_here);
     }
@@ -191,20 +194,38 @@ static qr_status plan_cpu(const qr_deck *deck, const qr_paging_place *place, qr_
     return QR_OK;
 }
 
+/* Bytes of a disk that this rank may have: its share of what is free, less what tiers above take of the same one. */
+static int64_t free_share(const qr_deck *deck, int t, const qr_paging_place *place, const qr_paging *paging)
+{
+    const qr_paging_disk_room *room = &place->disks[t];
+    bool is_auto = qr_paging_disk(deck, t)->capacity == 0;
+    int64_t bytes = is_auto ? qr_paging_auto_bytes(room->free_bytes) : room->free_bytes;
+    bytes /= room->sharers > 0 ? room->sharers : 1; /* 0: nothing is known of it, and nothing is there */
+    for (int above = 0; above < t; above++) {
+        if (paging->tiers[QR_MEMORY_NVME + above].used && place->disks[above].device == room->device) {
+            bytes -= paging->tiers[QR_MEMORY_NVME + above].pages * stored_bytes(paging);
+        }
+    }
+    return bytes > 0 ? bytes : 0;
+}
+
 /* A page that is asked for leaves its disk before another one takes its place; where checkpoints keep what was there,
  * the new one waits for them. So the room of the pages that stay is enough. */
 static qr_status plan_disk(const qr_deck *deck, int t, const qr_paging_place *place, qr_paging *paging)
 {
     const qr_deck_memory_tier *disk = qr_paging_disk(deck, t);
     qr_memory_tier_config *tier = &paging->tiers[QR_MEMORY_NVME + t];
+    paging->room[t] = place->disks[t];
     if (disk->directory[0] == '\0') {
         return QR_OK;
     }
     tier->used = true;
     tier->age_s = t + 1 < QR_N_TIERS ? disk->age : 0.0;
-    int64_t room = disk->capacity > 0 ? disk->capacity / place->ranks_here / stored_bytes(paging) : INT64_MAX;
-    tier->pages = qr_min64(room, paging->n_pages); /* none for a rank without agents */
-    return room > 0 ? QR_OK : too_small(deck, paging, place, qr_tier_name(t), stored_bytes(paging) * place->ranks_here);
+    int64_t told = disk->capacity > 0 ? disk->capacity / place->ranks_here / stored_bytes(paging) : INT64_MAX;
+    int64_t room = free_share(deck, t, place, paging) / stored_bytes(paging);
+    paging->room[t].is_limit = room < told && room < paging->n_pages;
+    tier->pages = qr_min64(qr_min64(told, room), paging->n_pages); /* none for a rank without agents */
+    return told > 0 ? QR_OK : too_small(deck, paging, place, qr_tier_name(t), stored_bytes(paging) * place->ranks_here);
 }
 
 static int64_t choose_ahead(const qr_deck *deck, int64_t bytes)
@@ -214,33 +235,51 @@ static int64_t choose_ahead(const qr_deck *deck, int64_t bytes)
     return deck->memory.prefetch.ahead > 0 ? deck->memory.prefetch.ahead : pages;
 }
 
+/* What a tier has, and the key that would give it more. Returns whether it is the machine that sets its limit. */
+static bool name_limit(const qr_paging *paging, int m, char *tiers, size_t n_tiers, char *keys, size_t n_keys)
+{
+    const qr_memory_tier_config *tier = &paging->tiers[m];
+    const char *name = qr_memory_tier_name((qr_memory_tier)m);
+    const char *comma = keys[0] != '\0' ? ", " : "";
+    bool disk = m >= QR_MEMORY_NVME;
+    bool limit = tier->used && (disk ? paging->room[m - QR_MEMORY_NVME].is_limit : paging->auto_free[m] > 0);
+    char bytes[32];
+    if (tier->used) {
+        qr_paging_append(tiers, n_tiers, "%s%s %s", tiers[0] != '\0' ? ", " : "", name,
+                         qr_bytes_text((double)(tier->pages * page_bytes(paging)), bytes));
+    }
+    if (limit && disk) {
+        qr_paging_append(keys, n_keys, "%sroom on the disk of memory.tiers.%s.directory (%s free)", comma, name,
+                         qr_bytes_text((double)paging->room[m - QR_MEMORY_NVME].free_bytes, bytes));
+    } else if (disk && !tier->used) {
+        qr_paging_append(keys, n_keys, "%smemory.tiers.%s.directory", comma, name);
+    } else if (tier->used && !limit) {
+        qr_paging_append(keys, n_keys, "%smemory.tiers.%s.capacity", comma, name);
+    }
+    return limit;
+}
+
 /* Bytes needed, bytes there, and what would help. */
-static qr_status does_not_fit(const qr_deck *deck, const qr_paging *paging)
+static qr_status does_not_fit(const qr_paging *paging)
 {
     char tiers[256] = "";
     char keys[512] = "";
-    bool limited = false; /* by the machine, and not by the deck */
+    char needed[32];
+    char there[32];
+    char missing[32];
+    bool limited = false;
     for (int m = 0; m < QR_N_MEMORY_TIERS; m++) {
-        const qr_memory_tier_config *tier = &paging->tiers[m];
-        const char *name = qr_memory_tier_name((qr_memory_tier)m);
-        bool disk = m >= QR_MEMORY_NVME;
-        if (tier->used) {
-            int64_t bytes = tier->pages * page_bytes(paging);
-            qr_paging_append(tiers, sizeof tiers, "%s%s %lld", tiers[0] != '\0' ? ", " : "", name, (long long)bytes);
-            limited = limited || (!disk && paging->auto_free[m] > 0);
-        }
-        if (tier->used && (disk || paging->auto_free[m] == 0)) {
-            qr_paging_append(keys, sizeof keys, "%smemory.tiers.%s.capacity", keys[0] != '\0' ? ", " : "", name);
-        } else if (disk && !tier->used) {
-            qr_paging_append(keys, sizeof keys, "%smemory.tiers.%s.directory", keys[0] != '\0' ? ", " : "", name);
-        }
+        limited = name_limit(paging, m, tiers, sizeof tiers, keys, sizeof keys) || limited;
     }
-    const char *more = deck->memory.tiers.cpu.capacity > 0 ? "" : ", more nodes";
-    return qr_error(limited ? QR_RESOURCE : QR_USAGE,
-                    "the states of a compute rank take %lld bytes (%lld pages), and memory.tiers hold %lld of each "
-                    "rank's (%s); what helps: %s%s, or fewer agents or a smaller model.state_dim",
-                    (long long)paging->needed_bytes, (long long)paging->n_pages, (long long)paging->there_bytes, tiers,
-                    keys, more);
+    int64_t lack = paging->n_pages * page_bytes(paging) - paging->there_bytes;
+    return qr_error(
+        limited ? QR_RESOURCE : QR_USAGE,
+        "the states of a compute rank take %s (%lld bytes, %lld pages), and memory.tiers hold %s (%lld "
+        "bytes) of each rank's: %s; %s (%lld bytes) are missing. What helps: %s, more nodes, or fewer agents or a "
+        "smaller model.state_dim",
+        qr_bytes_text((double)paging->needed_bytes, needed), (long long)paging->needed_bytes,
+        (long long)paging->n_pages, qr_bytes_text((double)paging->there_bytes, there), (long long)paging->there_bytes,
+        tiers, qr_bytes_text((double)lack, missing), (long long)lack, keys);
 }
 
 qr_status qr_paging_plan(const qr_deck *deck, const qr_paging_place *place, qr_paging *paging)
@@ -250,6 +289,7 @@ qr_status qr_paging_plan(const qr_deck *deck, const qr_paging_place *place, qr_p
                           .page_agents = place->page_agents,
                           .agent_bytes = place->agent_bytes,
                           .n_pages = (place->own + place->page_agents - 1) / place->page_agents,
+                          .node = place->node,
                           .needed_bytes = place->own * place->agent_bytes};
     paging->ahead = choose_ahead(deck, page_bytes(paging));
     qr_status status = plan_gpu(deck, place, paging);
@@ -265,13 +305,13 @@ qr_status qr_paging_plan(const qr_deck *deck, const qr_paging_place *place, qr_p
         qr_memory_tier_config *tier = &paging->tiers[m];
         tier->pages = tier->used ? qr_min64(tier->pages, paging->n_pages) : 0;
         paging->there_bytes += tier->pages * page_bytes(paging);
-        int64_t taken = tier->pages * page_bytes(paging) * (m == QR_MEMORY_CPU ? place->ranks_here : 1);
+        int64_t taken = tier->pages * page_bytes(paging) * (m == QR_MEMORY_CPU ? place->ranks_on_machine : 1);
         paging->auto_left[m] = paging->auto_free[m] > taken ? paging->auto_free[m] - taken : 0;
     }
     bool limited = first == QR_MEMORY_GPU || deck->memory.tiers.cpu.capacity > 0 || paging->on_disk;
     paging->wanted = paging->tiers[first].pages < paging->n_pages && limited;
     paging->plan = qr_page_plan_make(paging->n_pages, paging->tiers, place->on_device);
-    return !paging->wanted || paging->plan.fits ? QR_OK : does_not_fit(deck, paging);
+    return !paging->wanted || paging->plan.fits ? QR_OK : does_not_fit(paging);
 }
 
 /* --- of a run --- */
@@ -279,8 +319,43 @@ qr_status qr_paging_plan(const qr_deck *deck, const qr_paging_place *place, qr_p
 /* What the rest of a rank will take of the node's memory, about: votes, network, slots. */
 static int64_t rest_bytes(const qr_simulation *simulation, const qr_model *model, int part)
 {
-    int64_t own = qr_partition_range(simulation->spec.n_agents, simulation->comm->n_parts, part).count;
-    return qr_estimate_part_bytes(simulation, model, part) - own * model->state_dim * (int64_t)sizeof(float);
+    qr_memory_need need = qr_estimate_part(simulation, model, part);
+    return qr_memory_need_bytes(&need) - need.states;
+}
+
+/* Free bytes of the disks that the deck names; nothing is made there. */
+static qr_status look_at_disks(const qr_simulation *simulation, qr_paging_place *place)
+{
+    qr_status status = QR_OK;
+    for (int t = 0; t < QR_N_TIERS && status == QR_OK; t++) {
+        const char *named = qr_paging_disk(simulation->deck, t)->directory;
+        char *directory = NULL;
+        qr_io_room room = {0};
+        if (named[0] == '\0') {
+            continue;
+        }
+        status = qr_expand_node(named, place->node, &directory);
+        status = status == QR_OK ? qr_io_probe_room(directory, "memory tier's", &room) : status;
+        if (status == QR_OK) {
+            place->disks[t] =
+                (qr_paging_disk_room){.free_bytes = room.free_bytes + qr_page_store_abandoned_bytes(directory),
+                                      .device = room.device,
+                                      .sharers = room.is_shared ? simulation->comm->n_parts : place->ranks_on_machine};
+        }
+        free(directory);
+    }
+    return status;
+}
+
+/* A directory that cannot be had is no harm where all states fit above. */
+static qr_status plan_here(qr_simulation *simulation, qr_paging_place *place)
+{
+    qr_paging *paging = &simulation->paging;
+    bool there = look_at_disks(simulation, place) == QR_OK;
+    qr_status status = qr_paging_plan(simulation->deck, place, paging);
+    bool needs_disks = status != QR_OK || paging->wanted;
+    status = there || !needs_disks ? status : look_at_disks(simulation, place);
+    return status == QR_OK ? QR_OK : qr_error_context(status, "compute rank %d", simulation->comm->me.part);
 }
 
 static qr_paging_place find_place(const qr_simulation *simulation, const qr_model *model)
@@ -288,16 +363,25 @@ static qr_paging_place find_place(const qr_simulation *simulation, const qr_mode
     const qr_comm *comm = simulation->comm;
     qr_paging_place place = {.agent_bytes = model->state_dim * (int64_t)sizeof(float),
                              .own = qr_partition_range(simulation->spec.n_agents, comm->n_parts, comm->me.part).count,
+                             .node = comm->me.node,
+                             .ranks_on_machine = qr_ranks_of_machine(comm, NULL),
                              .free_bytes = qr_machine_free_memory()};
     place.page_agents = qr_page_agents(simulation, place.agent_bytes);
-    for (int rank = 0; rank < comm->size; rank++) {
-        if (comm->all[rank].node == comm->me.node && comm->all[rank].role == QR_ROLE_COMPUTE) {
-            place.ranks_here++;
-            place.free_bytes -= rest_bytes(simulation, model, comm->all[rank].part);
-        }
+    for (int part = 0; part < comm->n_parts; part++) {
+        const qr_place_in_job *other = &comm->all[comm->world_of_part[part]];
+        place.ranks_here += other->node == comm->me.node ? 1 : 0;
+        place.free_bytes -= other->machine == comm->me.machine ? rest_bytes(simulation, model, part) : 0;
     }
     place.free_bytes = place.free_bytes > 0 ? place.free_bytes : 0;
     return place;
+}
+
+/* Pages come and go by the server's threads, which threads that wait for their next step would keep from working. */
+static int spare_a_thread(const qr_simulation *simulation, int threads)
+{
+    const qr_paging *paging = &simulation->paging;
+    bool spare = paging->wanted && paging->on_disk && simulation->deck->compute.threads == 0 && threads > 1;
+    return spare ? threads - 1 : threads;
 }
 
 qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup)
@@ -317,22 +401,16 @@ qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup)
     if (place.on_device && deck->memory.tiers.gpu.capacity == 0) {
         status = frames->room(setup, &place.device_frames, &place.device_free);
     }
-    status = status == QR_OK ? qr_paging_plan(deck, &place, paging) : status;
-    if (status != QR_OK) {
-        status = qr_error_context(status, "compute rank %d", simulation->comm->me.part);
-    }
+    status = status == QR_OK ? plan_here(simulation, &place)
+                             : qr_error_context(status, "compute rank %d", simulation->comm->me.part);
     status = qr_comm_agree(simulation->comm->compute, status);
     int wanted = paging->wanted ? 1 : 0;
     MPI_Allreduce(MPI_IN_PLACE, &wanted, 1, MPI_INT, MPI_MAX, simulation->comm->compute);
     paging->wanted = wanted != 0;
     setup->page_agents = paging->wanted ? place.page_agents : 0;
     int64_t n_frames = paging->tiers[place.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU].pages;
-    /* Pages come and go by the server's threads, which threads that wait for their next step would keep from working.
-     */
-    if (paging->wanted && paging->on_disk && deck->compute.threads == 0 && simulation->threads > 1) {
-        simulation->threads--;
-        setup->threads = simulation->threads;
-    }
+    simulation->threads = spare_a_thread(simulation, simulation->threads);
+    setup->threads = simulation->threads;
     setup->n_frames = !paging->wanted ? 0 : n_frames > 0 ? n_frames : 1;
     return status;
 }
@@ -347,19 +425,18 @@ qr_status qr_paging_foresee(qr_simulation *simulation, const qr_model *model)
 {
     const qr_comm *comm = simulation->comm;
     bool on_device = qr_paging_expects_device(simulation->deck);
-    qr_status status = QR_OK;
+    if (comm->me.role != QR_ROLE_COMPUTE) {
+        return QR_OK;
+    }
+    simulation->threads = qr_threads_of_rank(simulation);
     if (model->state_dim == 0 || (on_device && simulation->deck->memory.tiers.gpu.capacity == 0)) {
         return QR_OK;
     }
-    if (comm->me.role == QR_ROLE_COMPUTE) {
-        qr_paging_place place = find_place(simulation, model);
-        place.on_device = on_device;
-        status = qr_paging_plan(simulation->deck, &place, &simulation->paging);
-        if (status != QR_OK) {
-            status = qr_error_context(status, "compute rank %d", comm->me.part);
-        }
-    }
-    return qr_comm_agree(comm->world, status);
+    qr_paging_place place = find_place(simulation, model);
+    place.on_device = on_device;
+    qr_status status = plan_here(simulation, &place);
+    simulation->threads = spare_a_thread(simulation, simulation->threads);
+    return status;
 }
 
 void qr_paging_share(qr_simulation *simulation)

@@ -16,12 +16,15 @@ const qr_deck_memory_tier *qr_paging_disk(const qr_deck *deck, int tier);
 /* Where one compute rank's states are to go: what has to be known beside the deck. */
 typedef struct qr_paging_place {
     int64_t page_agents, agent_bytes;
-    int64_t own;           /* agents of this rank */
-    int ranks_here;        /* compute ranks that share the node's memory and disks */
-    bool on_device;        /* computed on a GPU */
-    int64_t device_frames; /* pages that fit there beside all else, and the bytes that are free; */
-    int64_t device_free;   /* 0: not known */
-    int64_t free_bytes;    /* of the node's memory, for states of all its compute ranks */
+    int64_t own;                           /* agents of this rank */
+    int node;                              /* its number */
+    int ranks_here;                        /* compute ranks that share what the deck gives to a node, */
+    int ranks_on_machine;                  /* and that share what the machine has */
+    bool on_device;                        /* computed on a GPU */
+    int64_t device_frames;                 /* pages that fit there beside all else, and the bytes that are free; */
+    int64_t device_free;                   /* 0: not known */
+    int64_t free_bytes;                    /* of the machine's memory, for states of all its compute ranks */
+    qr_paging_disk_room disks[QR_N_TIERS]; /* of the tiers that are used */
 } qr_paging_place;
 
 /* Fills in all but the pager. paging->wanted is false where all states fit, or nothing below would take those that do
@@ -29,7 +32,7 @@ typedef struct qr_paging_place {
  * all tiers together are too small: with bytes needed, bytes there, and the keys that help. */
 qr_status qr_paging_plan(const qr_deck *deck, const qr_paging_place *place, qr_paging *paging);
 
-/* Bytes of the node's memory that `auto` gives to states: what is free, less head-room. */
+/* Bytes of memory, or of a disk, that `auto` gives to states: what is free, less head-room. */
 int64_t qr_paging_auto_bytes(int64_t free_bytes);
 
 /* Decides for this rank, whose backend is about to be made: sets frames in *setup. Collective over the compute ranks,
@@ -39,7 +42,8 @@ qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup);
 /* The rest of the world learns of it. Collective over the world. */
 void qr_paging_share(qr_simulation *simulation);
 
-/* For a dry run: what would lie where. Collective over the world; sets simulation->paging. */
+/* For a dry run, and for a check, whose communication is foreseen: what would lie where, with how many threads. Sets
+ * simulation->paging and threads. Local: I/O ranks have nothing to say. */
 qr_status qr_paging_foresee(qr_simulation *simulation, const qr_model *model);
 
 /* sum_paging.c: counts of all compute ranks and servers, as far as they are. Collective over compute, between two steps.
@@ -65,10 +69,6 @@ void qr_paging_append(char *text, size_t n, const char *format, ...) QR_PRINTF(3
 const char *qr_bytes_text(double bytes, char out[32]);
 
 void qr_paging_describe(const qr_deck *deck, const qr_paging *paging, int threads, char *out, size_t n);
-
-/* For `quorate check`, which knows of no ranks: the plan of one compute rank, as comments of a deck. "" where there is
- * nothing to say. */
-void qr_paging_describe_deck(const qr_deck *deck, int64_t n_agents, char *out, size_t n);
 
 /* --- states.c: states of own agents, wherever they lie --- */
 

@@ -1,7 +1,9 @@
 /* The plan of paging in words: what will lie where, what moves in a step, and what that costs. */
 #include "run/paging.h"
 
+#include <math.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What links between tiers carry each way, bytes a second, and multiply-adds of neural agents: ordinary machines of
@@ -41,49 +43,112 @@ static int tier_above(const qr_paging *paging, int tier)
     return -1;
 }
 
-/* Seconds of a step: of its arithmetic, and of its slowest link. */
-static void estimate(const qr_deck *deck, const qr_paging *paging, int threads, double *compute_s, double *links_s)
+/* Share of the pages of which some agent moves in a step, where each does so by itself. */
+static double touched_share(const qr_deck *deck, const qr_paging *paging)
+{
+    return deck->run.activation < 1.0 ? -expm1((double)paging->page_agents * log1p(-deck->run.activation)) : 1.0;
+}
+
+/* "97614", "12", "4.5"; for numbers of pages and for times as long. */
+static const char *number_text(double value, char out[32])
+{
+    bool whole = value == floor(value) || value >= 100.0;
+    (void)snprintf(out, 32, whole ? "%.0f" : "%.3g", value);
+    return out;
+}
+
+/* Pages that come up from a tier in a step, expected. */
+static double crossing(const qr_deck *deck, const qr_paging *paging, int m)
+{
+    return (double)paging->plan.crossing[m] * touched_share(deck, paging);
+}
+
+typedef struct estimate {
+    double compute_s, link_s; /* of a step: arithmetic, and the slowest link */
+    int link;                 /* that one: the tier below it */
+} estimate;
+
+static estimate make_estimate(const qr_deck *deck, const qr_paging *paging, int threads)
 {
     double hidden = (double)deck->model.hidden;
     double dim = (double)deck->model.state_dim;
     double options = (double)deck->agents.options;
     double agents = (double)paging->needed_bytes / (double)paging->agent_bytes;
     double operations = agents * deck->run.activation * (hidden * (2.0 * dim + 2.0 * options) + options * dim);
-    *compute_s = operations / (paging->on_device ? device_rate : thread_rate * threads);
-    *links_s = 0.0;
+    estimate e = {.compute_s = operations / (paging->on_device ? device_rate : thread_rate * threads),
+                  .link = QR_MEMORY_CPU};
     double page = (double)paging->page_agents * (double)paging->agent_bytes;
     double all = 0.0; /* bytes that come up to the first tier, from wherever */
     for (int m = 1; m < QR_N_MEMORY_TIERS; m++) {
         if (!paging->tiers[m].used || tier_above(paging, m) < 0) {
             continue;
         }
-        double bytes = (double)paging->plan.crossing[m] * page;
+        double bytes = crossing(deck, paging, m) * page;
         all += bytes;
-        if (m >= QR_MEMORY_NVME) { /* a disk reads or writes */
-            double seconds = 2.0 * bytes / link_rates[m - 1];
-            *links_s = seconds > *links_s ? seconds : *links_s;
+        if (m >= QR_MEMORY_NVME) { /* a disk reads or writes, for all ranks that share it */
+            int sharers = paging->room[m - QR_MEMORY_NVME].sharers;
+            double seconds = 2.0 * bytes * (sharers > 0 ? sharers : 1) / link_rates[m - 1];
+            if (seconds > e.link_s) {
+                e.link_s = seconds;
+                e.link = m;
+            }
         }
     }
     if (paging->on_device) { /* the link to memory carries as much in the other direction meanwhile */
         double rate = paging->link_both > 0.0 ? paging->link_both / 2.0 : link_rates[QR_MEMORY_GPU];
-        *links_s = all / rate > *links_s ? all / rate : *links_s;
+        if (all / rate > e.link_s) {
+            e.link_s = all / rate;
+            e.link = QR_MEMORY_CPU;
+        }
     }
+    return e;
 }
 
-static void describe_tier(const qr_paging *paging, int m, char *out, size_t n)
+/* Where a disk's pages lie, and what of it is free. */
+static void describe_disk(const qr_deck *deck, const qr_paging *paging, int t, char *out, size_t n)
+{
+    const qr_deck_memory_tier *disk = qr_paging_disk(deck, t);
+    const qr_paging_disk_room *room = &paging->room[t];
+    char bytes[32];
+    char other[32];
+    char *directory = NULL;
+    if (qr_expand_node(disk->directory, paging->node, &directory) != QR_OK) {
+        return;
+    }
+    qr_paging_append(out, n, "        in %s", directory);
+    free(directory);
+    for (int above = 0; above < t; above++) {
+        if (paging->tiers[QR_MEMORY_NVME + above].used && paging->room[above].device == room->device) {
+            qr_paging_append(out, n, ", on the disk of %s", qr_tier_name(above));
+            break;
+        }
+    }
+    qr_paging_append(out, n, ": %s are free", qr_bytes_text((double)room->free_bytes, bytes));
+    if (disk->capacity == 0) {
+        qr_paging_append(out, n, ", %s of it are left alone (capacity: auto)",
+                         qr_bytes_text((double)(room->free_bytes - qr_paging_auto_bytes(room->free_bytes)), other));
+    } else {
+        qr_paging_append(out, n, ", capacity %s%s", qr_bytes_text((double)disk->capacity, other),
+                         room->is_limit ? ", which is more than there is" : "");
+    }
+    qr_paging_append(out, n, "%s\n", room->sharers > 1 ? "; compute ranks share them" : "");
+}
+
+static void describe_tier(const qr_deck *deck, const qr_paging *paging, int m, char *out, size_t n)
 {
     double page = (double)paging->page_agents * (double)paging->agent_bytes;
+    double moved = crossing(deck, paging, m);
     int above = tier_above(paging, m);
     char stays[32];
     char moves[32];
+    char count[32];
     qr_paging_append(out, n, "  %-5s holds %lld pages, %s", qr_memory_tier_name((qr_memory_tier)m),
                      (long long)paging->plan.resident[m],
                      qr_bytes_text((double)paging->plan.resident[m] * page, stays));
-    if (above >= 0 && paging->plan.crossing[m] > 0) {
-        qr_paging_append(out, n, "; a step moves %lld pages, %s, up from it and as much down from %s",
-                         (long long)paging->plan.crossing[m],
-                         qr_bytes_text((double)paging->plan.crossing[m] * page, moves),
-                         qr_memory_tier_name((qr_memory_tier)above));
+    if (above >= 0 && moved > 0.0) {
+        qr_paging_append(out, n, "; a step moves %s%s pages, %s, up from it and as much down from %s",
+                         moved == floor(moved) ? "" : "about ", number_text(moved, count),
+                         qr_bytes_text(moved * page, moves), qr_memory_tier_name((qr_memory_tier)above));
     }
     if (paging->auto_free[m] > 0) {
         qr_paging_append(out, n, " (auto: %s are free, %s of it stay so)",
@@ -91,17 +156,39 @@ static void describe_tier(const qr_paging *paging, int m, char *out, size_t n)
                          qr_bytes_text((double)paging->auto_left[m], moves));
     }
     qr_paging_append(out, n, "\n");
+    if (m >= QR_MEMORY_NVME) {
+        describe_disk(deck, paging, m - QR_MEMORY_NVME, out, n);
+    }
+}
+
+static void describe_estimate(const qr_deck *deck, const qr_paging *paging, int threads, char *out, size_t n)
+{
+    estimate e = make_estimate(deck, paging, threads);
+    double share = touched_share(deck, paging);
+    char count[32];
+    double times = e.compute_s > 0.0 && e.link_s > e.compute_s ? e.link_s / e.compute_s : 1.0;
+    if (share < 0.9995) {
+        qr_paging_append(out, n, "  run.activation %g: agents of %.3g %% of the pages move in a step\n",
+                         deck->run.activation, 100.0 * share);
+    }
+    qr_paging_append(out, n, "  a step takes about %s times as long as with all states in the first tier\n",
+                     number_text(times, count));
+    qr_paging_append(out, n, "    estimated: %.3g s of arithmetic beside %.3g s on the slowest link, from %s\n",
+                     e.compute_s, e.link_s, qr_memory_tier_name((qr_memory_tier)e.link));
+    qr_paging_append(out, n, "    at rates of ordinary machines: %s; %.3g multiply-adds a second\n",
+                     paging->link_both > 0.0 ? "the GPU's link as measured, nvme 2 GB/s, ssd 0.5, hdd 0.15"
+                                             : "gpu 25 GB/s, nvme 2, ssd 0.5, hdd 0.15",
+                     paging->on_device ? device_rate : thread_rate * threads);
 }
 
 void qr_paging_describe(const qr_deck *deck, const qr_paging *paging, int threads, char *out, size_t n)
 {
     char states[32];
     char page[32];
-    double compute_s = 0.0;
-    double links_s = 0.0;
+    int64_t page_bytes = paging->page_agents * paging->agent_bytes;
     out[0] = '\0';
     (void)qr_bytes_text((double)paging->needed_bytes, states);
-    (void)qr_bytes_text((double)paging->page_agents * (double)paging->agent_bytes, page);
+    (void)qr_bytes_text((double)page_bytes, page);
     if (!paging->wanted) {
         qr_paging_append(out, n, "memory: all states of a compute rank, %s, fit into tier %s; nothing is paged\n",
                          states, paging->on_device ? "gpu" : "cpu");
@@ -109,22 +196,17 @@ void qr_paging_describe(const qr_deck *deck, const qr_paging *paging, int thread
     }
     qr_paging_append(out, n, "memory: the states of a compute rank, %s, are paged: %lld pages of %s\n", states,
                      (long long)paging->n_pages, page);
+    if (page_bytes > deck->memory.page) {
+        char told[32];
+        qr_paging_append(out, n, "  a page holds 64 agents at the least, which takes more than memory.page, %s\n",
+                         qr_bytes_text((double)deck->memory.page, told));
+    }
     for (int m = 0; m < QR_N_MEMORY_TIERS; m++) {
         if (paging->tiers[m].used) {
-            describe_tier(paging, m, out, n);
+            describe_tier(deck, paging, m, out, n);
         }
     }
-    estimate(deck, paging, threads, &compute_s, &links_s);
-    double times = compute_s > 0.0 && links_s > compute_s ? links_s / compute_s : 1.0;
-    qr_paging_append(
-        out, n,
-        "  a step takes about %.3g times as long as with all states in the first tier; estimated from %.3g s of "
-        "arithmetic and %.3g s on the slowest link, which go on side by side, at rates of ordinary machines (%s; "
-        "%.3g multiply-adds a second)\n",
-        times, compute_s, links_s,
-        paging->link_both > 0.0 ? "the GPU's link as measured, nvme 2 GB/s, ssd 0.5, hdd 0.15"
-                                : "gpu 25 GB/s, nvme 2, ssd 0.5, hdd 0.15",
-        paging->on_device ? device_rate : thread_rate * threads);
+    describe_estimate(deck, paging, threads, out, n);
 }
 
 bool qr_paging_is_told(const qr_deck *deck)
@@ -132,58 +214,4 @@ bool qr_paging_is_told(const qr_deck *deck)
     return deck->memory.tiers.gpu.capacity > 0 || deck->memory.tiers.cpu.capacity > 0 ||
            deck->memory.tiers.nvme.directory[0] != '\0' || deck->memory.tiers.ssd.directory[0] != '\0' ||
            deck->memory.tiers.hdd.directory[0] != '\0';
-}
-
-/* Puts "# " before each line. */
-static void comment(const char *text, char *out, size_t n)
-{
-    out[0] = '\0';
-    for (const char *at = text; *at != '\0';) {
-        size_t length = strcspn(at, "\n");
-        qr_paging_append(out, n, "# %.*s\n", (int)length, at);
-        at += length + (at[length] == '\n' ? 1 : 0);
-    }
-}
-
-void qr_paging_describe_deck(const qr_deck *deck, int64_t n_agents, char *out, size_t n)
-{
-    char text[3072];
-    out[0] = '\0';
-    if (!qr_paging_is_told(deck)) {
-        return;
-    }
-    if (strcmp(deck->model.rule, "neural") != 0) {
-        comment("memory: agents of this rule are their votes, which are never paged; memory.tiers has no effect\n", out,
-                n);
-        return;
-    }
-    if (n_agents == 0) {
-        comment("memory: what will lie where depends on the network's file; `quorate run --dry-run` reads it\n", out,
-                n);
-        return;
-    }
-    qr_paging paging;
-    qr_paging_place place = {.agent_bytes = deck->model.state_dim * (int64_t)sizeof(float),
-                             .own = n_agents,
-                             .ranks_here = 1,
-                             .on_device = qr_paging_expects_device(deck),
-                             .free_bytes = qr_machine_free_memory()};
-    int64_t words = deck->memory.page / place.agent_bytes / QR_AGENTS_PER_WORD;
-    place.page_agents = (words > 0 ? words : 1) * QR_AGENTS_PER_WORD;
-    int64_t whole = (n_agents + QR_AGENTS_PER_WORD - 1) / QR_AGENTS_PER_WORD * QR_AGENTS_PER_WORD;
-    place.page_agents = qr_min64(place.page_agents, whole);
-    if (place.on_device && deck->memory.tiers.gpu.capacity == 0) {
-        comment(
-            "memory: memory.tiers.gpu.capacity is auto: what will lie where is seen when the GPU is, at the start\n",
-            out, n);
-        return;
-    }
-    qr_status status = qr_paging_plan(deck, &place, &paging);
-    if (status == QR_OK) {
-        qr_paging_describe(deck, &paging, qr_machine_cores(), text, sizeof text);
-    } else {
-        (void)snprintf(text, sizeof text, "memory: with one compute rank: %s\n", qr_error_message());
-    }
-    comment(text, out, n);
-    qr_paging_append(out, n, "# (for one compute rank; mpirun -n N quorate run --dry-run plans for N ranks)\n");
 }

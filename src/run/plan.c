@@ -56,7 +56,7 @@ qr_status qr_simulation_plan(qr_simulation *simulation)
         status = look_at_files(simulation);
     }
     if (status == QR_OK) {
-        status = qr_paging_foresee(simulation, model);
+        status = qr_comm_agree(comm->world, qr_paging_foresee(simulation, model));
     }
     if (status == QR_OK && comm->me.role == QR_ROLE_COMPUTE && comm->me.part == 0) {
         qr_print_plan(simulation, model);

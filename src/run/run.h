@@ -12,6 +12,8 @@ typedef struct qr_run_options {
     int n_overrides;
     bool dry_run; /* validate, say what would be needed, stop */
     bool quiet;
+    bool values_only;     /* of a check: no word on memory */
+    int n_ranks, n_nodes; /* of a check: for which job it plans; 1 at the least, and no fewer ranks than nodes */
     const char *restart; /* NULL: begin afresh; "auto": the newest checkpoint of the deck's tiers, if there is one; else
                             a directory of checkpoints or one manifest */
 } qr_run_options;
@@ -27,8 +29,9 @@ typedef struct qr_run_outcome {
 /* Collective over MPI_COMM_WORLD, after MPI_Init_thread. Every rank returns the same status. */
 qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome);
 
-/* Reads and checks a deck with everything that needs no ranks and no files but the deck: for `quorate check`. *text is
- * the resolved deck, malloc'd. */
+/* Reads and checks a deck with everything that needs no files but the deck, and plans for a job of n_ranks on n_nodes
+ * machines such as this one, as its run would: QR_USAGE, QR_ENVIRONMENT or QR_RESOURCE where that could not hold the
+ * states of its agents. For `quorate check`. *text is the resolved deck, malloc'd. */
 qr_status qr_check_deck(const qr_run_options *options, char **text);
 
 /* QR_ENVIRONMENT when the processor lacks an instruction that the answers depend on. */

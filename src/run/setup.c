@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* More than a deck may have, so that the parser can say what is wrong with a large file. */
-enum { MAX_READ_BYTES = 16 * QR_DECK_MAX_BYTES };
-
 /* Rank 0 reads the text; everybody parses it, and comes to the same outcome. */
 qr_status qr_simulation_read_deck(qr_simulation *simulation)
 {
@@ -24,7 +21,7 @@ qr_status qr_simulation_read_deck(qr_simulation *simulation)
     qr_status status = QR_OK;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     if (rank == 0) {
-        status = qr_io_read_text(options->deck_path, MAX_READ_BYTES, &text, &n);
+        status = qr_io_read_text(options->deck_path, QR_DECK_READ_BYTES, &text, &n);
     }
     status = qr_comm_agree(MPI_COMM_WORLD, status);
     if (status != QR_OK) {
@@ -48,7 +45,7 @@ qr_status qr_simulation_read_deck(qr_simulation *simulation)
 }
 
 /* The resolved deck with a head that says what wrote it. */
-static qr_status make_used_text(qr_simulation *simulation)
+qr_status qr_simulation_make_used_text(qr_simulation *simulation)
 {
     char *dump = NULL;
     qr_status status = qr_deck_dump(simulation->deck, &dump);
@@ -68,70 +65,26 @@ static qr_status make_used_text(qr_simulation *simulation)
 }
 
 /* Checks that need neither the size of the network nor any file. */
-static qr_status check_deck(qr_deck *deck, qr_network_spec *spec, qr_rule_kind *rule)
+qr_status qr_simulation_check_values(qr_simulation *simulation)
 {
+    qr_deck *deck = simulation->deck;
+    qr_network_spec *spec = &simulation->spec;
+    qr_rule_kind rule = QR_RULE_VOTER;
     qr_status status = qr_network_spec_from_deck(deck, spec);
     if (status == QR_OK && spec->n_agents > 0 && deck->agents.count == 0) {
         deck->agents.count = spec->n_agents;
         qr_deck_mark_derived(deck, "agents.count");
     }
-    status = status == QR_OK ? qr_model_check(deck, rule) : status;
+    status = status == QR_OK ? qr_model_check(deck, &rule) : status;
     status = status == QR_OK ? qr_tiers_check(deck) : status;
     return status == QR_OK ? qr_paging_check(deck) : status;
 }
 
 qr_status qr_simulation_check(qr_simulation *simulation)
 {
-    qr_rule_kind rule = QR_RULE_VOTER;
-    qr_status status = check_deck(simulation->deck, &simulation->spec, &rule);
+    qr_status status = qr_simulation_check_values(simulation);
     simulation->facts = (qr_network_facts){simulation->spec.n_agents, -1, -1, -1, -1, -1};
     return qr_comm_agree(MPI_COMM_WORLD, status);
-}
-
-/* Behind the resolved deck, as comments: what will lie where. */
-static qr_status add_plan(qr_simulation *simulation)
-{
-    char plan[4096];
-    qr_paging_describe_deck(simulation->deck, simulation->spec.n_agents, plan, sizeof plan);
-    size_t n = strlen(simulation->used_text);
-    char *longer = realloc(simulation->used_text, n + strlen(plan) + 2);
-    if (longer == NULL) {
-        return qr_error_memory(n + sizeof plan, "the resolved deck");
-    }
-    simulation->used_text = longer;
-    (void)snprintf(longer + n, strlen(plan) + 2, "%s%s", plan[0] != '\0' ? "\n" : "", plan);
-    return QR_OK;
-}
-
-qr_status qr_check_deck(const qr_run_options *options, char **text)
-{
-    char *deck_text = NULL;
-    size_t n = 0;
-    qr_simulation simulation;
-    memset(&simulation, 0, sizeof simulation);
-    qr_rule_kind rule = QR_RULE_VOTER;
-    qr_status status = qr_io_read_text(options->deck_path, MAX_READ_BYTES, &deck_text, &n);
-    if (status == QR_OK) {
-        status =
-            qr_deck_parse(options->deck_path, deck_text, n, options->overrides, options->n_overrides, &simulation.deck);
-    }
-    if (status == QR_OK) {
-        status = check_deck(simulation.deck, &simulation.spec, &rule);
-    }
-    if (status == QR_OK) {
-        status = make_used_text(&simulation);
-    }
-    if (status == QR_OK) {
-        status = add_plan(&simulation);
-    }
-    if (status == QR_OK) {
-        *text = simulation.used_text;
-    } else {
-        free(simulation.used_text);
-    }
-    qr_deck_destroy(simulation.deck);
-    free(deck_text);
-    return status;
 }
 
 static qr_status build_network(qr_simulation *simulation)
@@ -181,22 +134,6 @@ static int64_t gather_facts(qr_simulation *simulation)
     return max_degree;
 }
 
-/* Threads of this rank, and its number among the compute ranks of the machine. */
-static int threads_of_rank(const qr_simulation *simulation, int *place, int *ranks_here)
-{
-    MPI_Comm machine = MPI_COMM_NULL;
-    MPI_Comm_split_type(simulation->comm->compute, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
-    MPI_Comm_size(machine, ranks_here);
-    MPI_Comm_rank(machine, place);
-    MPI_Comm_free(&machine);
-    if (simulation->deck->compute.threads > 0) {
-        return (int)simulation->deck->compute.threads;
-    }
-    /* A rank bound to some cores uses those; ranks that are bound to nothing share the machine's. */
-    int cores = qr_machine_cores();
-    return cores / *ranks_here > 0 ? cores / *ranks_here : 1;
-}
-
 /* Before memory is taken, so that it is taken near the device, too. Where it cannot be done it is merely slower. */
 static void bind_near_device(qr_simulation *simulation, int place)
 {
@@ -223,8 +160,8 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
         return status;
     }
     int place = 0;
-    int places = 1;
-    simulation->threads = threads_of_rank(simulation, &place, &places);
+    int places = qr_ranks_of_machine(simulation->comm, &place);
+    simulation->threads = qr_threads_of_rank(simulation);
     status = qr_choose_backend(simulation);
     if (status != QR_OK) {
         return status;
@@ -278,7 +215,7 @@ qr_status qr_simulation_build(qr_simulation *simulation)
         qr_deck_mark_derived(deck, "agents.count");
     }
     if (status == QR_OK) {
-        status = qr_comm_agree(simulation->comm->world, make_used_text(simulation));
+        status = qr_comm_agree(simulation->comm->world, qr_simulation_make_used_text(simulation));
     }
     if (status == QR_OK && qr_model_weight_count(deck) > 0 && deck->model.weights[0] != '\0') {
         status = qr_simulation_read_weights(simulation, &weights);

@@ -18,6 +18,9 @@
 /* How long a rank that failed waits for the others to hear of it before it ends the job by itself. */
 enum { QR_ABORT_AFTER_S = 5 };
 
+/* More than a deck may have, so that the parser can say what is wrong with a large file. */
+enum { QR_DECK_READ_BYTES = 16 * QR_DECK_MAX_BYTES };
+
 static inline int64_t qr_min64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -85,6 +88,14 @@ typedef struct qr_checkpoints {
     int64_t replicas_missing_whole;
 } qr_checkpoints;
 
+/* What there is on the disk of a memory tier. */
+typedef struct qr_paging_disk_room {
+    int64_t free_bytes; /* with what page stores take that are nobody's any longer */
+    uint64_t device;    /* what tells disks of a machine apart */
+    int sharers;        /* compute ranks that share it */
+    bool is_limit;      /* it is free bytes, and not the deck's capacity, that sets how many pages go there */
+} qr_paging_disk_room;
+
 /* A rank's states in pages: run/paging.h. I/O ranks know only what they need to serve them. */
 typedef struct qr_paging {
     bool wanted;    /* states are paged; the same on all ranks */
@@ -94,10 +105,12 @@ typedef struct qr_paging {
     qr_memory_tier_config tiers[QR_N_MEMORY_TIERS];
     int64_t ahead;
     qr_page_plan plan;
-    int64_t auto_free[QR_N_MEMORY_TIERS]; /* tiers with capacity auto: bytes free before, for all ranks of the node */
+    int64_t auto_free[QR_N_MEMORY_TIERS]; /* gpu, cpu with capacity auto: bytes free before, for all ranks that share */
     int64_t auto_left[QR_N_MEMORY_TIERS]; /* and left for all else */
-    int64_t needed_bytes, there_bytes;    /* states; room for them in all tiers, INT64_MAX: no limit */
-    double link_in, link_out, link_both;  /* measured between GPU and host, bytes per s; 0: not */
+    qr_paging_disk_room room[QR_N_TIERS];
+    int node;                            /* that {node} in their directories stands for */
+    int64_t needed_bytes, there_bytes;   /* states; room for them in all tiers */
+    double link_in, link_out, link_both; /* measured between GPU and host, bytes per s; 0: not */
     qr_pager *pager;
     qr_pager_counters whole; /* over all compute ranks, as qr_paging_add_up last found them; of times the longest */
     qr_page_tier_totals disks[QR_N_TIERS];     /* and over all servers; */
@@ -154,6 +167,8 @@ typedef struct qr_simulation {
 } qr_simulation;
 
 /* setup.c: deck to backend, collective, all ranks agree after each stage. */
+qr_status qr_simulation_check_values(qr_simulation *simulation);   /* local: all that needs no file but the deck */
+qr_status qr_simulation_make_used_text(qr_simulation *simulation); /* local: the resolved deck, with what wrote it */
 qr_status qr_simulation_read_deck(qr_simulation *simulation);
 qr_status qr_simulation_check(qr_simulation *simulation);
 qr_status qr_simulation_build(qr_simulation *simulation);
@@ -172,8 +187,13 @@ qr_status qr_simulation_read_edges(qr_simulation *simulation, qr_edge **mine, in
 qr_status qr_simulation_read_initial(qr_simulation *simulation, uint8_t **mine);
 qr_status qr_simulation_read_weights(qr_simulation *simulation, float **weights);
 
-/* estimate.c: memory a rank would need; prints the plan of a dry run. */
-int64_t qr_estimate_part_bytes(const qr_simulation *simulation, const qr_model *model, int part);
+/* estimate.c: bytes of the node's memory that a compute rank would need, about; prints the plan of a dry run. */
+typedef struct qr_memory_need {
+    int64_t votes, states, network, buffers; /* states: those that are not elsewhere, where they are paged */
+} qr_memory_need;
+qr_memory_need qr_estimate_part(const qr_simulation *simulation, const qr_model *model, int part);
+int64_t qr_memory_need_bytes(const qr_memory_need *need);
+void qr_describe_need(const qr_memory_need *need, char *out, size_t n); /* "votes 2 MiB, states ..." */
 void qr_warn_of_memory(const qr_simulation *simulation, const qr_model *model);
 void qr_print_plan(const qr_simulation *simulation, const qr_model *model);
 
@@ -270,6 +290,11 @@ void qr_report_end(qr_simulation *simulation); /* collective over the world */
 /* signals.c: 0, or the number of the signal that asked this process to stop. */
 void qr_signals_install(void);
 int qr_signals_received(void);
+
+/* place.c: local. Compute ranks that share this rank's machine, and its number among them (NULL: not asked for). */
+int qr_ranks_of_machine(const qr_comm *comm, int *place);
+/* Threads of this compute rank: the deck's, or its share of the cores. */
+int qr_threads_of_rank(const qr_simulation *simulation);
 
 /* machine.c: cores this process may use; bytes of memory of the machine. */
 int qr_machine_cores(void);

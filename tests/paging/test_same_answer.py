@@ -194,7 +194,7 @@ def no_room_to_spare(expected):
         assert tier["committed"] > 1 and tier["failed"] == 0, (tier, output)
         code, output = run(folder, text.replace(str(14 * (page + 4 * KIB)), str(13 * (page + 4 * KIB))),
                            more=["--set", "output.overwrite=true"])
-        assert code == 2 and "take 1048576 bytes" in output and "hold 983040 of" in output, (code, output)
+        assert code == 2 and "take 1 MiB (1048576 bytes" in output and "(983040 bytes) of" in output, (code, output)
     return 1
 
 

@@ -75,13 +75,19 @@ static qr_status copy_of_frame(qr_pager *pager, int64_t page, void *out)
 
 /* --- reading --- */
 
+/* Whether a page that is asked for now may stay in its slot when the read is over. */
+static bool has_slot_to_keep(const qr_pager *pager)
+{
+    return pager->n_busy + pager->n_filling + (pager->keeps_slot ? 1 : 0) < pager->config.queue->n_slots / 2;
+}
+
 /* Asks for pages that will likely be read next. */
 static qr_status read_ahead(qr_pager *pager, int64_t page)
 {
     int direction = qr_prefetch_direction(&pager->reading);
     qr_status status = QR_OK;
     bool moved = true;
-    for (int64_t i = 0; i < pager->config.ahead && status == QR_OK && moved; i++) {
+    for (int64_t i = 0; i < pager->config.ahead && status == QR_OK && moved && has_slot_to_keep(pager); i++) {
         page = direction != 0 ? page + direction : qr_prefetch_after(&pager->reading, page);
         if (page < 0 || page >= pager->table.n_pages) {
             break;
@@ -103,10 +109,14 @@ static qr_status read_ahead(qr_pager *pager, int64_t page)
 static qr_status arrive(qr_pager *pager, int64_t page)
 {
     qr_page_entry *entry = &pager->table.entries[page];
-    qr_status status = QR_OK;
+    const bool foreseen = (entry->flags & QR_PAGE_AHEAD) != 0;
+    qr_status status = foreseen ? qr_pager_poll_jobs(pager) : QR_OK; /* it may have come meanwhile */
     pager->misses += (entry->flags & (QR_PAGE_AHEAD | QR_PAGE_PUTTING | QR_PAGE_ARRIVED)) == 0 ? 1 : 0;
-    if ((entry->flags & QR_PAGE_AHEAD) != 0 && (entry->flags & QR_PAGE_ARRIVED) == 0) {
+    if (foreseen && (entry->flags & QR_PAGE_ARRIVED) == 0) {
         entry->flags |= QR_PAGE_TOO_LATE;
+    }
+    if (foreseen && status == QR_OK && (entry->flags & QR_PAGE_ARRIVED) != 0) {
+        status = read_ahead(pager, page);
     }
     while (status == QR_OK && (entry->flags & (QR_PAGE_ARRIVED | QR_PAGE_PUTTING)) == 0) {
         bool moved = false;

@@ -1,5 +1,6 @@
 #include "page_server.h"
 
+#include "base/timer.h"
 #include "network_parts.h"
 #include "queue/wait.h"
 
@@ -116,6 +117,26 @@ static void drop(page_server *server, const qr_job *job)
     qr_queue_acknowledge(&server->consumer, job, QR_OK, NULL);
 }
 
+/* What is asked for stands in line, but the page that takes its time beside it. */
+static void take_in(page_server *server, const qr_job *job)
+{
+    if (job->kind == QR_JOB_PAGE_GET && job->arguments[0] == server->slow_page) {
+        server->slow_job = *job;
+        server->has_slow_job = true;
+    } else {
+        server->waiting[server->n_waiting++] = *job;
+    }
+}
+
+static void take_in_slow(page_server *server)
+{
+    if (server->has_slow_job && qr_now_s() * 1e6 >= (double)server->slow_until_us) {
+        server->slow_page = -1;
+        server->has_slow_job = false;
+        server->waiting[server->n_waiting++] = server->slow_job;
+    }
+}
+
 /* One that waits, but none that came after another of the same page. */
 static void carry_out_any(page_server *server)
 {
@@ -140,14 +161,16 @@ static void *serve(void *argument)
         qr_job job;
         bool busy = false;
         qr_queue_beat(&server->consumer);
-        while (!server->silent && server->n_waiting < PAGE_SERVER_WAITING && qr_queue_next(&server->consumer, &job)) {
+        while (!server->silent && server->n_waiting + 1 < PAGE_SERVER_WAITING &&
+               qr_queue_next(&server->consumer, &job)) {
             busy = true;
             if (job.kind == QR_JOB_PAGE_DROP) {
                 drop(server, &job);
             } else {
-                server->waiting[server->n_waiting++] = job;
+                take_in(server, &job);
             }
         }
+        take_in_slow(server);
         if (server->n_waiting > 0 && (!server->late || busy || case_between(&server->random, 0, 2) == 0)) {
             carry_out_any(server);
             busy = true;
@@ -164,7 +187,7 @@ static void *serve(void *argument)
 void page_server_start(page_server *server, int32_t n_slots, int64_t slot_bytes, int64_t n_pages,
                        const int64_t room[PAGE_SERVER_TIERS], uint64_t seed)
 {
-    *server = (page_server){.n_pages = n_pages, .random = seed, .late = seed % 2 != 0, .bad_page = -1};
+    *server = (page_server){.n_pages = n_pages, .random = seed, .late = seed % 2 != 0, .bad_page = -1, .slow_page = -1};
     const qr_queue_shape shape = {.n_slots = n_slots, .slot_bytes = slot_bytes, .producer = 7};
     size_t bytes = qr_queue_bytes(&shape);
     memcpy(server->room, room, sizeof server->room);

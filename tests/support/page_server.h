@@ -28,8 +28,12 @@ typedef struct page_server {
     bool late; /* answers wait, and change places */
     qr_job waiting[PAGE_SERVER_WAITING];
     int n_waiting;
-    atomic_llong bad_page; /* that cannot be read; -1: none */
-    atomic_bool silent;    /* answers nothing */
+    atomic_llong bad_page;      /* that cannot be read; -1: none */
+    atomic_llong slow_page;     /* that is not read before a time; -1: none */
+    atomic_llong slow_until_us; /* by qr_now_s */
+    qr_job slow_job;
+    bool has_slow_job;
+    atomic_bool silent; /* answers nothing */
     atomic_bool sinks_fail;
     atomic_llong puts, gets, sinks, drops, confused;
     atomic_bool stop;

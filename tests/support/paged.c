@@ -57,6 +57,7 @@ qr_status paged_open(const crowd *c, const paged_setup *setup, paged *out)
                                   .sequential = setup->sequential,
                                   .correlated = setup->correlated,
                                   .ahead = setup->ahead,
+                                  .threads = setup->threads,
                                   .plain_lru = setup->plain_lru};
     for (int tier = 0; tier < QR_N_MEMORY_TIERS; tier++) {
         p->config.tiers[tier] = (qr_memory_tier_config){setup->room[tier] > 0, setup->room[tier], setup->age_s};

@@ -17,7 +17,7 @@ typedef struct paged_setup {
     bool sequential, correlated, plain_lru;
     int64_t ahead;
     int32_t n_slots; /* 0: 4 */
-    int threads;
+    int threads; /* of backend and pager; 0: one */
     double timeout_s; /* 0: 60 */
     uint64_t seed;
     qr_queue *queue; /* to another server; NULL: one that keeps pages in memory */

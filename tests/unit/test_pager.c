@@ -196,7 +196,8 @@ static void pages_at_rest_stay_where_they_are(void **state)
     (void)state;
     for (int on_device = 0; on_device < 2; on_device++) {
         crowd *c = neural_crowd(64 * 64, 0.003);
-        paged_setup setup = {.on_device = on_device != 0, .page_agents = 64, .sequential = true, .ahead = 3};
+        paged_setup setup = {
+            .on_device = on_device != 0, .page_agents = 64, .sequential = true, .ahead = 3, .threads = 3};
         setup.room[on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU] = 8;
         setup.room[QR_MEMORY_NVME] = 64;
         paged p;

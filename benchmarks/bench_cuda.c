@@ -36,6 +36,7 @@ static const double rate_batch_s = 0.05; /* length of a batch where the rate cou
 typedef struct limits {
     double copy;       /* bytes read plus written a second */
     double fma;        /* multiply-adds a second */
+    double tensor;     /* the same of FP16 numbers on tensor cores, summed in float32 */
     double launch;     /* s, an empty kernel until the host knows */
     double launch_p99; /* s */
     double node;       /* s, an empty kernel in a graph */
@@ -81,6 +82,9 @@ static qr_status measure_halo(bench_run *run);
 #define REGULAR(count)  "model: {rule: voter}\nagents: {count: " #count "}\nnetwork: {kind: random_regular, degree: 8}\n"
 #define ISING(dynamics) RULE("potts, temperature: 1.1346, dynamics: " dynamics, 2)
 #define BEST_OF_5       "best_of_n, qualities: [1, 1, 1, 1.1, 1.2]"
+#define NEURAL(precision, network)                                                                                     \
+    "model: {rule: neural, state_dim: 64, hidden: 64, temperature: 1}\nagents: {options: 5, count: 10000000}\n"        \
+    "compute: {precision: " precision "}\nnetwork: {kind: " network "}\n"
 
 static const bench_case cases[] = {
     {"voter-2-32768", RULE("voter", 2) LATTICE(32768), measure_lattice, true, false},
@@ -101,10 +105,10 @@ static const bench_case cases[] = {
     {"latency-lattice-128", RULE("voter", 2) LATTICE(128), measure_latency, true, false},
     {"tally-planes-5", RULE("voter", 5) LATTICE(10000), measure_tally, true, false},
     {"tally-packed-5", COMPLETE(BEST_OF_5, 100000000), measure_tally, true, false},
-    {"neural-exact",
-     "model: {rule: neural, state_dim: 64, hidden: 64, temperature: 1}\nagents: {options: 5}\n"
-     "network: {kind: lattice2d, size: [4000, 2500]}\n",
-     measure_neural, true, false},
+    {"neural-exact", NEURAL("exact", "lattice2d, size: [4000, 2500]"), measure_neural, true, false},
+    {"neural-exact-complete", NEURAL("exact", "complete"), measure_neural, true, false},
+    {"neural-fast", NEURAL("fast", "lattice2d, size: [4000, 2500]"), measure_neural, true, false},
+    {"neural-fast-complete", NEURAL("fast", "complete"), measure_neural, true, false},
     {"busy-voter-2", RULE("voter", 2) LATTICE(10000), measure_busy, true, false},
     {"busy-best-of-5", COMPLETE(BEST_OF_5, 100000000), measure_busy, true, false},
     {"halo-voter-2-8192", RULE("voter", 2) LATTICE(8192), measure_halo, false, false},
@@ -280,9 +284,14 @@ static qr_status measure_neural(bench_run *run)
 {
     int64_t count = 0;
     double bytes = 2.0 * sizeof(float) * (double)run->deck->model.state_dim;
+    bool fast = run->ops->is_fast(run->backend);
+    if (fast != run->model->fast) {
+        return qr_error(QR_ENVIRONMENT, "the device does not do what the deck's precision asks for");
+    }
     qr_status status = sample_rate(run, &count);
     if (status == QR_OK) {
-        print_rate(run, count, "G agent-steps/s", 1e9, run->limit->fma / NEURAL_FMAS, "multiply-adds in registers");
+        print_rate(run, count, "G agent-steps/s", 1e9, (fast ? run->limit->tensor : run->limit->fma) / NEURAL_FMAS,
+                   fast ? "FP16 multiply-adds on tensor cores" : "multiply-adds in registers");
         print_rate(run, count, "G agent-steps/s", 1e9, run->limit->copy / bytes, "copy of the states");
     }
     return status;
@@ -475,15 +484,19 @@ static qr_status run_case(const bench_case *bench, const qr_backend_ops *ops, co
 
 static bool measure_limits(limits *out)
 {
-    *out = (limits){.copy = limit_device_copy(), .fma = limit_device_fma(), .node = limit_device_node()};
+    *out = (limits){.copy = limit_device_copy(),
+                    .fma = limit_device_fma(),
+                    .tensor = limit_device_tensor(),
+                    .node = limit_device_node()};
     out->launch = limit_device_launch(&out->launch_p99);
-    if (out->copy <= 0 || out->fma <= 0 || out->node <= 0 || out->launch <= 0) {
+    if (out->copy <= 0 || out->fma <= 0 || out->tensor <= 0 || out->node <= 0 || out->launch <= 0) {
         return false;
     }
     printf(
-        "# limits: copy %.0f GB/s (read + written); %.2f T multiply-adds/s; launch and wait %.2f us (p99 %.2f); node "
-        "of a graph %.2f us\n",
-        out->copy * 1e-9, out->fma * 1e-12, out->launch * 1e6, out->launch_p99 * 1e6, out->node * 1e6);
+        "# limits: copy %.0f GB/s (read + written); %.2f T multiply-adds/s, %.0f T of FP16 on tensor cores; launch and "
+        "wait %.2f us (p99 %.2f); node of a graph %.2f us\n",
+        out->copy * 1e-9, out->fma * 1e-12, out->tensor * 1e-12, out->launch * 1e6, out->launch_p99 * 1e6,
+        out->node * 1e6);
     printf("# case\tagents\twhat\tp50\tp99\tlimit\tp50/limit\tlimit is\n");
     return true;
 }

@@ -12,6 +12,9 @@ enum {
     COPY_AT_ONCE = 4, /* 16-byte words of a thread under way together */
     CHAINS = 16,      /* independent multiply-adds of a thread */
     FMA_ROUNDS = 8192,
+    TILES = 8, /* independent sums of a warp */
+    TILE_ROUNDS = 4096,
+    TILE_FMAS = 16 * 8 * 16,
     DEGREE = 8,
     LAUNCHES = 3000,
     NODES = 1000
@@ -160,12 +163,42 @@ static __global__ void multiply_add(float factor, float *sink)
     }
 }
 
+/* Each warp adds to tiles of 16 x 8 sums, products of 16 x 16 and 16 x 8 numbers at a time. */
+static __global__ void multiply_tiles(uint32_t factor, float *sink)
+{
+    float sum[TILES][4] = {};
+#pragma unroll 4
+    for (int round = 0; round < TILE_ROUNDS; round++) {
+#pragma unroll
+        for (int t = 0; t < TILES; t++) {
+            asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+                         "{%8, %9}, {%0, %1, %2, %3};"
+                         : "+f"(sum[t][0]), "+f"(sum[t][1]), "+f"(sum[t][2]), "+f"(sum[t][3])
+                         : "r"(factor), "r"(factor), "r"(factor), "r"(factor), "r"(factor), "r"(factor));
+        }
+    }
+    float all = 0;
+#pragma unroll
+    for (int t = 0; t < TILES; t++) {
+        all += sum[t][0] + sum[t][1] + sum[t][2] + sum[t][3];
+    }
+    if (all == -1.0f) { /* never, but the compiler cannot know */
+        *sink = all;
+    }
+}
+
 static void launch_fma(job *work)
 {
     multiply_add<<<work->blocks, THREADS, 0, work->stream>>>(0.5f, (float *)work->to);
 }
 
-extern "C" double limit_device_fma(void)
+static void launch_tiles(job *work)
+{
+    multiply_tiles<<<work->blocks, THREADS, 0, work->stream>>>(0x10001000u, (float *)work->to); /* small: 2^-11 */
+}
+
+/* Seconds of a launch that fills the device with blocks of that kernel; *blocks: how many. Below 0 on failure. */
+static double time_full(void (*launch)(job *), const void *kernel, double *blocks)
 {
     job work = {};
     int device = 0;
@@ -175,13 +208,28 @@ extern "C" double limit_device_fma(void)
     if (!begin_job(&work) && !failed(cudaMalloc(&work.to, sizeof(float)), "memory") &&
         !failed(cudaGetDevice(&device), "asking for the device") &&
         !failed(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "counting processors") &&
-        !failed(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, (const void *)multiply_add, THREADS, 0),
+        !failed(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, THREADS, 0),
                 "asking for the occupancy")) {
         work.blocks = (unsigned)(processors * resident);
-        seconds = time_launches(launch_fma, &work);
+        seconds = time_launches(launch, &work);
     }
+    *blocks = (double)work.blocks;
     end_job(&work);
-    return seconds > 0 ? (double)work.blocks * THREADS * CHAINS * FMA_ROUNDS / seconds : -1;
+    return seconds;
+}
+
+extern "C" double limit_device_fma(void)
+{
+    double blocks = 0;
+    const double seconds = time_full(launch_fma, (const void *)multiply_add, &blocks);
+    return seconds > 0 ? blocks * THREADS * CHAINS * FMA_ROUNDS / seconds : -1;
+}
+
+extern "C" double limit_device_tensor(void)
+{
+    double blocks = 0;
+    const double seconds = time_full(launch_tiles, (const void *)multiply_tiles, &blocks);
+    return seconds > 0 ? blocks * (THREADS / 32) * TILES * TILE_FMAS * TILE_ROUNDS / seconds : -1;
 }
 
 static __device__ __forceinline__ uint32_t mix(uint32_t x)

@@ -16,6 +16,10 @@ double limit_device_copy(void);
 /* Fused float32 multiply-adds a second on registers alone. */
 double limit_device_fma(void);
 
+/* Multiply-adds a second of FP16 numbers summed in float32, on tensor cores by the instructions of one warp
+ * (mma.sync), on registers alone. */
+double limit_device_tensor(void);
+
 /* Agents a second of a kernel that does nothing else: each reads one entry, picked at random, of its row of 8 uint32,
  * and the vote it points to, and writes it in order. packed: 8 votes a byte, else a byte each. */
 double limit_device_gather(int64_t n_agents, int packed);

@@ -86,7 +86,7 @@ typedef struct qr_notes {
     int64_t progress_due;
     int64_t batch; /* steps to take next, set by part 0; for backends that take many */
     int64_t checkpoint_due;
-    int64_t replicas;                       /* generations whose copies are being made */
+    int64_t clearing; /* I/O servers: generations whose copies are being made, tiers whose old ones are being removed */
     int64_t tier_ready[QR_NOTES_TIERS];     /* checkpoints: I/O servers whose share of what is under way is durable, */
     int64_t tier_committed[QR_NOTES_TIERS]; /* whose manifest is, */
     int64_t tier_failed[QR_NOTES_TIERS];    /* and who could not */

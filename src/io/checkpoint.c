@@ -499,6 +499,7 @@ static bool post(qr_checkpoint *checkpoint)
         watch(&checkpoint->tiers[t]);
         make_ready(&checkpoint->tiers[t]);
         next.tiers[t] = checkpoint->tiers[t].post;
+        next.retirements += checkpoint->tiers[t].retire_due || checkpoint->tiers[t].retiring ? 1 : 0;
     }
     next.pages_in_flight = checkpoint->slots_held;
     next.replicas_missing = checkpoint->replicas_missing;

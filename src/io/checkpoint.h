@@ -61,6 +61,7 @@ typedef struct qr_checkpoint_post {
     int64_t pages_in_flight;
     int64_t replicas_missing;   /* copies that could not be made */
     int64_t replicas_in_flight; /* generations whose copies are being made, also after their commit */
+    int64_t retirements;        /* tiers on which old generations are being removed, or about to be */
 } qr_checkpoint_post;
 
 typedef enum qr_consistency { QR_CONSISTENCY_ONE, QR_CONSISTENCY_QUORUM, QR_CONSISTENCY_ALL } qr_consistency;

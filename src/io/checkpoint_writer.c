@@ -257,7 +257,7 @@ static void retire(qr_tier *tier)
     qr_tier_return(tier);
     tier->retiring = false;
     tier->post.retired += retired;
-    tier->owner->changed = tier->owner->changed || retired > 0;
+    tier->owner->changed = true;
     tier->retired_below = below > tier->retired_below ? below : tier->retired_below;
     qr_kept_drop_below(tier, below);
 }

@@ -53,6 +53,10 @@ typedef struct qr_pager_config {
     int64_t ahead;    /* most pages that are under way at once before they are asked for; 0: none */
     int threads;      /* that copy host memory in copy_out, and ask which pages move; 0: one */
     bool plain_lru;   /* sweeps in one direction only, for comparison */
+    /* Called now and then within a step, or while first states are made: so many pages of all are done. NULL: nobody.
+     */
+    void (*tell)(void *context, bool first, int64_t done, int64_t all);
+    void *tell_context;
 } qr_pager_config;
 
 typedef struct qr_pager_counters {

@@ -298,6 +298,9 @@ static qr_status sweep(qr_pager *pager)
             asked_for(pager, pager->batch_pages[i], now_s);
         }
         pager->cursor += n;
+        if (pager->config.tell != NULL) {
+            pager->config.tell(pager->config.tell_context, false, pager->cursor, pager->n_order);
+        }
         status = make_way(pager);
         if (status != QR_OK) {
             return status;
@@ -355,6 +358,9 @@ qr_status qr_pager_make_first(qr_pager *pager)
             qr_page_move(&pager->table, page, pager->top);
             entry->last_s = qr_now_s();
             status = qr_pager_poll(pager);
+            if (pager->config.tell != NULL) {
+                pager->config.tell(pager->config.tell_context, true, pager->table.n_pages - page, pager->table.n_pages);
+            }
         }
     }
     return status == QR_OK ? qr_pager_leave_slots(pager) : status;

@@ -104,7 +104,7 @@ static void look(qr_simulation *simulation)
         }
     }
     if (read) {
-        c->replicas = post.replicas_in_flight;
+        c->clearing = post.replicas_in_flight + post.retirements;
         c->replicas_missing = post.replicas_missing;
     }
 }
@@ -141,7 +141,7 @@ void qr_checkpoints_note(qr_simulation *simulation, qr_notes *notes)
         return;
     }
     look(simulation);
-    notes->replicas = c->replicas;
+    notes->clearing = c->clearing;
     for (int t = 0; t < QR_N_TIERS; t++) {
         const qr_tier_state *tier = &c->tiers[t];
         if (tier->in_flight == 0) {
@@ -417,7 +417,6 @@ static qr_status begin_cut(qr_simulation *simulation, int t)
 {
     qr_checkpoints *c = &simulation->checkpoints;
     qr_tier_state *tier = &c->tiers[t];
-    double at = qr_now_s();
     /* The rows that lead up to this step go first, so that the commit finds them in their file. */
     qr_status status = qr_results_submit_rows(simulation);
     tier->in_flight = c->next_generation++;
@@ -430,7 +429,6 @@ static qr_status begin_cut(qr_simulation *simulation, int t)
     }
     c->wanted = false;
     c->cuts++;
-    c->blocked_s += qr_now_s() - at;
     return status;
 }
 
@@ -500,6 +498,7 @@ qr_status qr_checkpoints_turn(qr_simulation *simulation, const qr_notes *notes, 
     qr_checkpoints *c = &simulation->checkpoints;
     qr_status first_failure = QR_OK;
     char message[QR_MESSAGE_BYTES] = "";
+    double at = qr_now_s();
     if (!c->enabled) {
         return QR_OK;
     }
@@ -510,6 +509,7 @@ qr_status qr_checkpoints_turn(qr_simulation *simulation, const qr_notes *notes, 
             (void)snprintf(message, sizeof message, "%s", qr_error_message());
         }
     }
+    c->blocked_s += qr_now_s() - at;
     return first_failure == QR_OK ? QR_OK : qr_error(first_failure, "%s", message);
 }
 
@@ -549,13 +549,13 @@ qr_status qr_checkpoints_finish(qr_simulation *simulation)
         return QR_OK;
     }
     qr_status status = QR_OK;
-    double idle_s = 0.0; /* with nothing left but copies on their way to other nodes */
+    double idle_s = 0.0; /* with nothing left but copies on their way to other nodes, and old ones to be removed */
     for (bool first_turn = true; status == QR_OK; first_turn = false) {
         double since = c->looked_s;
         qr_notes notes = {0};
         qr_checkpoints_note(simulation, &notes);
-        bool copies_hang = idle_s > simulation->deck->io.timeout;
-        notes.batch = simulation->comm->me.part == 0 && copies_hang ? 1 : 0; /* part 0's clock is everybody's */
+        bool hangs_on = idle_s > simulation->deck->io.timeout;
+        notes.batch = simulation->comm->me.part == 0 && hangs_on ? 1 : 0; /* part 0's clock is everybody's */
         qr_status mine = qr_results_poll(simulation);
         notes.failed = mine != QR_OK ? 1 : 0;
         qr_comm_reduce_notes(simulation->comm, &notes);
@@ -566,7 +566,7 @@ qr_status qr_checkpoints_finish(qr_simulation *simulation)
         status = qr_checkpoints_turn(simulation, &notes, false);
         status = qr_comm_agree(simulation->comm->compute, status);
         if (!is_busy(c) && !needs_cut(simulation)) {
-            if (notes.replicas == 0 || notes.batch != 0) {
+            if (notes.clearing == 0 || notes.batch != 0) {
                 break;
             }
             double passed = c->looked_s - since;

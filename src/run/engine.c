@@ -6,7 +6,6 @@
 
 typedef struct loop {
     qr_simulation *simulation;
-    qr_progress progress;
     qr_status failure; /* first failure on this rank; its message is kept below */
     char message[QR_MESSAGE_BYTES];
     double series_due_s; /* when the next row or snapshot is due, for intervals in seconds; part 0 */
@@ -36,7 +35,7 @@ static qr_notes local_notes(loop *l)
     if (simulation->comm->me.part == 0) {
         double now = qr_now_s();
         notes.series_due = deck->output.series_every.seconds > 0.0 && now >= l->series_due_s ? 1 : 0;
-        notes.progress_due = qr_progress_is_due(&l->progress) ? 1 : 0;
+        notes.progress_due = qr_progress_is_due(&simulation->progress) ? 1 : 0;
         notes.snapshot_due = deck->output.snapshot_every.seconds > 0.0 && now >= l->snapshot_due_s ? 1 : 0;
         if (notes.series_due != 0) {
             l->series_due_s = now + deck->output.series_every.seconds;
@@ -198,7 +197,7 @@ static void hand_over(loop *l, bool last)
         note_failure(l, qr_results_snapshot(simulation));
     }
     if (root && shows) {
-        note_failure(l, qr_progress_show(&l->progress, simulation, last));
+        note_failure(l, qr_progress_show(simulation, last));
     }
     note_failure(l, qr_results_poll(simulation));
     (void)qr_timer_lap(&simulation->timers, QR_PHASE_OUTPUT, at);
@@ -208,13 +207,12 @@ static void hand_over(loop *l, bool last)
 static void protect(loop *l)
 {
     qr_simulation *simulation = l->simulation;
-    double at = qr_now_s();
     if (l->notes.failed != 0 || !simulation->checkpoints.enabled) {
         return;
     }
     bool due = is_due(simulation->deck->checkpoint.every, simulation->step, l->notes.checkpoint_due != 0);
     note_failure(l, qr_checkpoints_turn(simulation, &l->notes, due && simulation->step > 0));
-    (void)qr_timer_lap(&simulation->timers, QR_PHASE_CHECKPOINT, at);
+    simulation->timers.seconds[QR_PHASE_CHECKPOINT] = simulation->checkpoints.blocked_s;
 }
 
 /* The state before the first step counts as step 0. */
@@ -240,7 +238,7 @@ qr_status qr_engine_run(qr_simulation *simulation)
     loop l;
     memset(&l, 0, sizeof l);
     l.simulation = simulation;
-    l.progress = qr_progress_begin(simulation);
+    qr_progress_begin(simulation);
     qr_consensus so_far = simulation->consensus;
     simulation->consensus = qr_consensus_begin(simulation->spec.n_agents, deck->agents.options, deck->consensus.quorum,
                                                deck->consensus.hold);
@@ -280,7 +278,10 @@ qr_status qr_engine_run(qr_simulation *simulation)
     if (status == QR_OK) {
         double at = qr_now_s();
         status = qr_checkpoints_finish(simulation);
-        (void)qr_timer_lap(&simulation->timers, QR_PHASE_CHECKPOINT, at);
+        (void)qr_timer_lap(&simulation->timers, QR_PHASE_SETTLE, at);
+        double cuts_s = simulation->checkpoints.blocked_s - simulation->timers.seconds[QR_PHASE_CHECKPOINT];
+        simulation->timers.seconds[QR_PHASE_CHECKPOINT] += cuts_s;
+        simulation->timers.seconds[QR_PHASE_SETTLE] -= cuts_s;
     }
     return status;
 }

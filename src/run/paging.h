@@ -46,7 +46,8 @@ void qr_paging_share(qr_simulation *simulation);
  * simulation->paging and threads. Local: I/O ranks have nothing to say. */
 qr_status qr_paging_foresee(qr_simulation *simulation, const qr_model *model);
 
-/* sum_paging.c: counts of all compute ranks and servers, as far as they are. Collective over compute, between two steps.
+/* sum_paging.c: counts of all compute ranks and servers, as far as they are. Collective over compute, between two
+ * steps.
  */
 void qr_paging_add_up(qr_simulation *simulation);
 

@@ -68,12 +68,23 @@ static bool is_terminal(void)
     return isatty(STDOUT_FILENO) != 0;
 }
 
-qr_progress qr_progress_begin(const qr_simulation *simulation)
+void qr_progress_begin(qr_simulation *simulation)
 {
-    double every = simulation->deck->run.progress_every;
-    bool terminal = is_terminal();
     double now = qr_now_s();
-    return (qr_progress){.every_s = every, .last_s = now, .last_step = simulation->step, .terminal = terminal};
+    simulation->progress = (qr_progress){.every_s = simulation->deck->run.progress_every,
+                                         .begun_s = now,
+                                         .last_s = now,
+                                         .last_step = simulation->step,
+                                         .terminal = is_terminal(),
+                                         .width = simulation->progress.width};
+}
+
+/* A batch log gets a line a second at first, then fewer, but one in BATCH_LOG_EVERY_S. */
+static double least_between_lines(const qr_progress *progress, double now)
+{
+    double least = 0.1 * (now - progress->begun_s);
+    least = least < 1.0 ? 1.0 : least > BATCH_LOG_EVERY_S ? BATCH_LOG_EVERY_S : least;
+    return progress->terminal || progress->every_s > least ? progress->every_s : least;
 }
 
 /* Seconds as 4 s, 3:05 or 2:07:00. */
@@ -92,22 +103,8 @@ static void format_duration(double seconds, char *out, size_t n)
     }
 }
 
-static void print_progress(qr_progress *progress, const qr_simulation *simulation, double rate)
+static void print_line(qr_progress *progress, const char *line)
 {
-    const qr_deck *deck = simulation->deck;
-    int64_t winner = qr_tally_winner(&simulation->tally, deck->agents.options);
-    double agents = (double)simulation->spec.n_agents;
-    char left[32];
-    format_duration((double)(deck->run.steps - simulation->step) / rate, left, sizeof left);
-    char in_flight[128];
-    char pages[128];
-    qr_checkpoints_describe(simulation, in_flight, sizeof in_flight);
-    qr_paging_describe_now(simulation, pages, sizeof pages);
-    char line[512];
-    (void)snprintf(line, sizeof line,
-                   "step %lld of %lld, %.3g steps/s, %.3g agents/s, option %lld leads with %.1f %%, %s left%s%s",
-                   (long long)simulation->step, (long long)deck->run.steps, rate, rate * agents, (long long)winner,
-                   100.0 * (double)simulation->tally.votes[winner] / agents, left, in_flight, pages);
     if (progress->terminal && qr_log_prints_info()) {
         (void)printf("\r%-*s", (int)progress->width, line);
         (void)fflush(stdout);
@@ -116,6 +113,57 @@ static void print_progress(qr_progress *progress, const qr_simulation *simulatio
     } else {
         qr_info("%s", line);
     }
+    progress->logged_s = qr_now_s();
+}
+
+static void print_progress(qr_simulation *simulation, double rate)
+{
+    const qr_deck *deck = simulation->deck;
+    int64_t winner = qr_tally_winner(&simulation->tally, deck->agents.options);
+    double agents = (double)simulation->spec.n_agents;
+    char left[32];
+    format_duration((double)(deck->run.steps - simulation->step) / rate, left, sizeof left);
+    char line[512];
+    (void)snprintf(line, sizeof line,
+                   "step %lld of %lld, %.3g steps/s, %.3g agents/s, option %lld leads with %.1f %%, %s left",
+                   (long long)simulation->step, (long long)deck->run.steps, rate, rate * agents, (long long)winner,
+                   100.0 * (double)simulation->tally.votes[winner] / agents, left);
+    qr_checkpoints_describe(simulation, line, sizeof line);
+    qr_paging_describe_now(simulation, false, line, sizeof line);
+    print_line(&simulation->progress, line);
+}
+
+void qr_progress_within(qr_simulation *simulation, qr_long_work work, int64_t done, int64_t all)
+{
+    static const char *const names[] = {"step %lld of %lld", "first states", "state hash"};
+    double now = qr_now_s();
+    char line[512] = "";
+    const qr_progress *progress = &simulation->progress;
+    double last_s = progress->logged_s > progress->last_s ? progress->logged_s : progress->last_s;
+    if (simulation->comm->me.part != 0 || progress->every_s <= 0.0 ||
+        now - last_s < least_between_lines(progress, now)) {
+        return;
+    }
+    if (work == QR_LONG_STEP) {
+        qr_paging_append(line, sizeof line, names[work], (long long)simulation->step + 1,
+                         (long long)simulation->deck->run.steps);
+    } else {
+        qr_paging_append(line, sizeof line, "%s", names[work]);
+    }
+    qr_paging_append(line, sizeof line, ": %.1f %% done", all > 0 ? 100.0 * (double)done / (double)all : 100.0);
+    qr_checkpoints_describe(simulation, line, sizeof line);
+    qr_paging_describe_now(simulation, true, line, sizeof line);
+    print_line(&simulation->progress, line);
+}
+
+void qr_progress_end(qr_simulation *simulation)
+{
+    qr_progress *progress = &simulation->progress;
+    if (progress->terminal && progress->width > 0 && qr_log_prints_info()) {
+        (void)printf("\r%-*s\r", (int)progress->width, "");
+        (void)fflush(stdout);
+    }
+    progress->width = 0;
 }
 
 /* Of all attempts. */
@@ -164,19 +212,16 @@ bool qr_progress_is_due(const qr_progress *progress)
     return progress->every_s > 0.0 && qr_now_s() - progress->last_s >= progress->every_s;
 }
 
-qr_status qr_progress_show(qr_progress *progress, qr_simulation *simulation, bool last)
+qr_status qr_progress_show(qr_simulation *simulation, bool last)
 {
+    qr_progress *progress = &simulation->progress;
     double now = qr_now_s();
     double since = now - progress->last_s;
-    bool batch_waits = !progress->terminal && since < BATCH_LOG_EVERY_S && progress->every_s < BATCH_LOG_EVERY_S;
     double rate = since > 0.0 ? (double)(simulation->step - progress->last_step) / since : 0.0;
-    if (!last && (!batch_waits || now - progress->logged_s >= BATCH_LOG_EVERY_S)) {
-        print_progress(progress, simulation, rate);
-        progress->logged_s = now;
-    }
-    if (last && progress->terminal && qr_log_prints_info()) {
-        (void)printf("\r%-*s\r", (int)progress->width, "");
-        (void)fflush(stdout);
+    if (last) {
+        qr_progress_end(simulation);
+    } else if (now - progress->logged_s >= least_between_lines(progress, now)) {
+        print_progress(simulation, rate);
     }
     progress->last_s = now;
     progress->last_step = simulation->step;
@@ -321,6 +366,7 @@ void qr_report_end(qr_simulation *simulation)
     const qr_comm *comm = simulation->comm;
     double longest[QR_N_PHASES];
     double shortest[QR_N_PHASES];
+    qr_progress_end(simulation);
     double io[4] = {simulation->io_totals.busy_s, simulation->io_totals.flush_s,
                     (double)simulation->io_totals.bytes_written, (double)simulation->io_totals.bytes_in};
     double io_sum[4] = {0};

@@ -1,5 +1,7 @@
 #include "run/report_checkpoints.h"
 
+#include "run/paging.h"
+
 #include "base/log.h"
 
 #include <string.h>
@@ -20,9 +22,7 @@ static int64_t pages_of_server(const qr_simulation *simulation)
 void qr_checkpoints_describe(const qr_simulation *simulation, char *out, size_t n)
 {
     const qr_checkpoints *c = &simulation->checkpoints;
-    size_t used = 0;
-    out[0] = '\0';
-    for (int t = 0; t < QR_N_TIERS && c->enabled && used < n; t++) {
+    for (int t = 0; t < QR_N_TIERS && c->enabled; t++) {
         const qr_tier_state *tier = &c->tiers[t];
         if (tier->in_flight == 0) {
             continue;
@@ -30,13 +30,11 @@ void qr_checkpoints_describe(const qr_simulation *simulation, char *out, size_t 
         bool known = tier->seen.generation == tier->in_flight;
         if (known && tier->seen.state == QR_CUT_WRITING && tier->seen.pages_left > 0) {
             int64_t all = pages_of_server(simulation);
-            used += (size_t)snprintf(out + used, n - used, ", checkpoint %lld: %lld of %lld pages to %s",
-                                     (long long)tier->in_flight, (long long)(all - tier->seen.pages_left),
-                                     (long long)all, qr_tier_name(t));
+            qr_paging_append(out, n, ", checkpoint %lld: %lld of %lld pages to %s", (long long)tier->in_flight,
+                             (long long)(all - tier->seen.pages_left), (long long)all, qr_tier_name(t));
         } else {
-            used +=
-                (size_t)snprintf(out + used, n - used, ", checkpoint %lld: %s %s", (long long)tier->in_flight,
-                                 known && tier->seen.state != QR_CUT_WRITING ? "committing on" : "to", qr_tier_name(t));
+            qr_paging_append(out, n, ", checkpoint %lld: %s %s", (long long)tier->in_flight,
+                             known && tier->seen.state != QR_CUT_WRITING ? "committing on" : "to", qr_tier_name(t));
         }
     }
 }

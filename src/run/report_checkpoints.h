@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-/* ", checkpoint 12: 45 of 130 pages to nvme" for each one in flight, of this rank's server; "" when there is none. */
+/* Appends ", checkpoint 12: 45 of 130 pages to nvme" for each one in flight, of this rank's server. */
 void qr_checkpoints_describe(const qr_simulation *simulation, char *out, size_t n);
 
 /* Adds the object "checkpoints": over all servers, as qr_checkpoints_add_up found it. */

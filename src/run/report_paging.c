@@ -16,18 +16,24 @@ void qr_paging_print_plan(const qr_simulation *simulation, const qr_paging *pagi
     }
 }
 
-void qr_paging_describe_now(const qr_simulation *simulation, char *out, size_t n)
+void qr_paging_describe_now(const qr_simulation *simulation, bool own, char *out, size_t n)
 {
     const qr_paging *paging = &simulation->paging;
+    qr_pager_counters own_counters;
     const qr_pager_counters *c = &paging->whole;
-    out[0] = '\0';
     if (paging->pager == NULL) {
         return;
     }
+    if (own) {
+        qr_pager_counters_read(paging->pager, &own_counters);
+        c = &own_counters;
+    }
+    const char *before = own && simulation->comm->n_parts > 1 ? ", pages of compute rank 0:" : ", pages:";
     for (int m = 0; m < QR_N_MEMORY_TIERS; m++) {
         if (paging->tiers[m].used || c->pages_in[m] > 0) {
-            qr_paging_append(out, n, "%s %s %lld", out[0] == '\0' ? ", pages:" : ",",
-                             qr_memory_tier_name((qr_memory_tier)m), (long long)c->pages_in[m]);
+            qr_paging_append(out, n, "%s %s %lld", before, qr_memory_tier_name((qr_memory_tier)m),
+                             (long long)c->pages_in[m]);
+            before = ",";
         }
     }
     if (c->coming > 0) {

@@ -9,9 +9,9 @@
 /* What will lie where, a line each. */
 void qr_paging_print_plan(const qr_simulation *simulation, const qr_paging *paging);
 
-/* ", pages: gpu 12, cpu 30, nvme 4, 2 coming, 3 leaving"; "" when states are not paged. This and all that follows tells
- * of all compute ranks, as qr_paging_add_up found them. */
-void qr_paging_describe_now(const qr_simulation *simulation, char *out, size_t n);
+/* Appends ", pages: gpu 12, cpu 30, nvme 4, 2 coming, 3 leaving"; nothing when states are not paged. own: of this rank
+ * alone. Otherwise, as all that follows, of all compute ranks, as qr_paging_add_up found them. */
+void qr_paging_describe_now(const qr_simulation *simulation, bool own, char *out, size_t n);
 
 /* Adds the object "paging". */
 void qr_paging_to_json(const qr_simulation *simulation, json_t *object);

@@ -126,6 +126,7 @@ static bool is_resumable(const qr_simulation *simulation)
 static qr_status prepare(qr_simulation *simulation)
 {
     bool restarts = simulation->options->restart != NULL;
+    qr_progress_begin(simulation);
     qr_paging_share(simulation);
     qr_status status = qr_queues_create(simulation);
     if (status == QR_OK && restarts) {

@@ -78,10 +78,11 @@ typedef struct qr_checkpoints {
     double elapsed_before_s; /* in earlier attempts */
     double due_s;            /* next, for intervals in seconds; part 0 */
     double looked_s;         /* when the board was last read */
-    int64_t replicas;        /* generations whose copies this rank's server is making, as last read */
+    int64_t clearing;        /* generations whose copies this rank's server is making, and tiers on which it removes old
+                                ones, as last read */
     int64_t replicas_missing;
     int64_t cuts, late;
-    double blocked_s;
+    double blocked_s; /* steps waited for all of it; what is left to do after the last one does not count */
     int64_t copied_bytes;
     double blocked_longest_s; /* the same over all ranks, at the end */
     int64_t copied_bytes_whole;
@@ -120,6 +121,17 @@ typedef struct qr_paging {
     struct qr_page_service *service;
 } qr_paging;
 
+/* When part 0 last told how far the run is. */
+typedef struct qr_progress {
+    double every_s;
+    double begun_s;
+    double last_s;   /* a line of metrics */
+    double logged_s; /* a line that a person sees */
+    int64_t last_step;
+    bool terminal;
+    size_t width; /* of the longest line so far */
+} qr_progress;
+
 typedef struct qr_simulation {
     const qr_run_options *options;
     qr_deck *deck;
@@ -147,6 +159,7 @@ typedef struct qr_simulation {
     bool replaces_results;
     bool resumable; /* stopped by a signal, with a checkpoint of its last step */
     qr_timers timers;
+    qr_progress progress;
     double started_s;
     qr_tally tally;
     qr_consensus consensus;
@@ -271,18 +284,16 @@ qr_status qr_engine_run(qr_simulation *simulation);
 qr_status qr_state_hash(qr_simulation *simulation, char *text);
 
 /* report.c */
-typedef struct qr_progress {
-    double every_s;
-    double last_s;
-    double logged_s; /* when a batch log last got a line */
-    int64_t last_step;
-    bool terminal;
-    size_t width; /* of the longest line so far */
-} qr_progress;
-qr_progress qr_progress_begin(const qr_simulation *simulation);
+void qr_progress_begin(qr_simulation *simulation);
 bool qr_progress_is_due(const qr_progress *progress); /* by part 0's clock */
 /* A line of progress and one of metrics. Part 0, after what all ranks did has been added up. */
-qr_status qr_progress_show(qr_progress *progress, qr_simulation *simulation, bool last);
+qr_status qr_progress_show(qr_simulation *simulation, bool last);
+/* A line of progress, if one is due, in the midst of what takes long: this rank has done so much of all that it has to
+ * do. Other ranks than part 0 say nothing. */
+typedef enum qr_long_work { QR_LONG_STEP, QR_LONG_FIRST_STATES, QR_LONG_HASH } qr_long_work;
+void qr_progress_within(qr_simulation *simulation, qr_long_work work, int64_t done, int64_t all);
+/* Removes the line that is written over and over. */
+void qr_progress_end(qr_simulation *simulation);
 void qr_report_start(const qr_simulation *simulation);
 qr_status qr_report_summary(qr_simulation *simulation);
 void qr_report_end(qr_simulation *simulation); /* collective over the world */

@@ -89,6 +89,7 @@ static qr_status hash_blocks(hasher *h, XXH128_canonical_t *digests)
             status = status == QR_OK ? hashed : status;
             foreign_share(h, pass, qr_min64(block_end, end), block_end);
         }
+        qr_progress_within(simulation, QR_LONG_HASH, block - own.first, own.count);
         XXH128_canonicalFromHash(&digests[(block - first_block) / HASH_BLOCK], XXH3_128bits_digest(h->state));
     }
     return status;

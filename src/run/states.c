@@ -102,6 +102,11 @@ void qr_slab_prepare(qr_simulation *simulation)
     }
 }
 
+static void tell(void *context, bool first, int64_t done, int64_t all)
+{
+    qr_progress_within(context, first ? QR_LONG_FIRST_STATES : QR_LONG_STEP, done, all);
+}
+
 static qr_status create_pager(qr_simulation *simulation)
 {
     const qr_deck *deck = simulation->deck;
@@ -119,7 +124,9 @@ static qr_status create_pager(qr_simulation *simulation)
                               .sequential = deck->memory.prefetch.sequential,
                               .correlated = deck->memory.prefetch.correlation,
                               .ahead = paging->ahead,
-                              .threads = simulation->threads};
+                              .threads = simulation->threads,
+                              .tell = tell,
+                              .tell_context = simulation};
     memcpy(config.tiers, paging->tiers, sizeof config.tiers);
     qr_status status = QR_OK;
     if (paging->on_disk) {

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 QUORATE = os.environ["QUORATE"]
-PAGES, STEPS = 32, 8
+PAGES = 32
 
 # 32 pages of 32 KiB; by rank: 2 in memory, and some of them on each disk.
 DECK = """
@@ -43,7 +43,7 @@ def run(folder, ranks=1, fault="", deck=DECK, more=()):
     for line in [*metrics, summary]:
         paging = line["paging"]
         assert sum(paging["pages_in"].values()) + paging["pages_leaving"] == paging["pages"] == PAGES, line
-        assert paging["updated"] == PAGES * line.get("step", STEPS), line
+        assert paging["updated"] == PAGES * line.get("step", line.get("steps")), line
     return done.stdout, metrics, summary
 
 
@@ -107,10 +107,32 @@ def all_ranks_count():
             assert link["pages"] <= now[ends]["pages"] <= last[ends]["pages"], (ends, line)
         before = now
     written = [sum(disk["pages_written"] for disk in line["paging"]["disks"].values()) for line in [*metrics, summary]]
-    assert written == sorted(written) and written[0] >= PAGES - 8 and written[-1] > STEPS * (PAGES - 8) // 2, written
+    assert written == sorted(written) and written[0] >= PAGES - 8 and written[-1] > 8 * (PAGES - 8) // 2, written
+
+
+def long_steps_are_told_of():
+    """Disks so slow that a step, and the state hash, take seconds: lines in their midst say how far they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, _, _ = run(folder, fault="pages.read:slow@1+", more=["--set", "run.steps=2", "--set", "io.threads=1"])
+    for words in (r"step 2 of 2: \d+\.\d % done, pages: cpu \d+, nvme \d+, ssd \d+, hdd \d+, \d+ coming",
+                  r"state hash: \d+\.\d % done, pages: cpu 4, "):
+        assert re.search(rf"^{words}", output, re.MULTILINE), (words, output)
+
+
+def checkpoints_add_up():
+    """What they kept the steps from is their line in the table of times, and all that went is counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, _, summary = run(folder, more=["--set", "checkpoint.every=1 steps"])
+    kept = re.search(r"checkpoints kept the step loop for (\S+) s,", output)[1]
+    assert re.search(rf"^  checkpoints +{kept} ", output, re.MULTILINE), output
+    assert re.search(r"^  last checkpoints written +\d", output, re.MULTILINE), output
+    nvme = summary["checkpoints"]["tiers"]["nvme"]
+    assert nvme["committed"] >= 3 and nvme["retired"] == nvme["committed"] - 2, nvme
 
 
 def main():
+    long_steps_are_told_of()
+    checkpoints_add_up()
     everything_is_counted()
     sinks_are_seen()
     full_disk_holds_nothing()

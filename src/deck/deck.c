@@ -139,9 +139,13 @@ void qr_deck_destroy(qr_deck *deck)
 static qr_status unknown_key(const char *path, bool section)
 {
     char nearest[QR_KEY_NAME_BYTES];
+    char known[256];
     const char *what = section ? "section" : "key";
     if (qr_key_suggest(path, nearest)) {
         return qr_error(QR_USAGE, "unknown %s; did you mean %s?", what, nearest);
+    }
+    if (qr_key_list_section(path, known, sizeof known)) {
+        return qr_error(QR_USAGE, "unknown %s; %s", what, known);
     }
     return qr_error(QR_USAGE, "unknown %s; `quorate keys` lists them", what);
 }

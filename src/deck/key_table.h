@@ -58,8 +58,12 @@ const qr_key *qr_key_find(const char *name);
 /* True when `name` is a section: some key starts with "name.". */
 bool qr_key_is_section(const char *name);
 
-/* What an unknown key or section may have been meant for; false when nothing is near. */
+/* suggest.c: what an unknown key or section may have been meant for; false when nothing is near. */
 bool qr_key_suggest(const char *name, char out[QR_KEY_NAME_BYTES]);
+
+/* "memory.tiers has gpu, cpu, nvme, ssd and hdd", in n bytes, for an unknown key within a section of a section; false
+ * for others, of which there may be many. */
+bool qr_key_list_section(const char *name, char *out, size_t n);
 
 /* "whole number", "duration", ... */
 const char *qr_key_type_name(qr_key_type type);

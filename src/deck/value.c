@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { MAX_TEXT = 4096 };
 
@@ -197,6 +198,32 @@ static qr_status parse_real(const qr_key *key, const char *text, size_t n, doubl
     return QR_OK;
 }
 
+/* "3 GB" is not known to be 3 GiB, nor to be 3 000 000 000 bytes: both are written so. */
+static qr_status unknown_size(const quantity *q)
+{
+    static const char *const all = "sizes are in B, KiB, MiB, GiB or TiB";
+    static const char letters[] = "kmgt";
+    int64_t decimal = 1;
+    int64_t bytes = 0;
+    if (q->unit_n == 0) {
+        return qr_error(QR_USAGE, "'%s' needs a unit: B, KiB, MiB, GiB or TiB", q->shown);
+    }
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const char *name = sizes[i].name;
+        if (q->unit_n == strlen(name) && strncasecmp(q->unit, name, q->unit_n) == 0) {
+            return qr_error(QR_USAGE, "'%s': did you mean %.*s %s? %s", q->shown, (int)q->n, q->text, name, all);
+        }
+        decimal *= i > 0 ? 1000 : 1;
+        bool letter = i > 0 && tolower((unsigned char)q->unit[0]) == letters[i - 1];
+        bool is_unit = q->unit_n == 1 || (q->unit_n == 2 && tolower((unsigned char)q->unit[1]) == 'b');
+        if (letter && is_unit && qr_decimal_whole(&q->number, decimal, &bytes) == QR_WHOLE) {
+            return qr_error(QR_USAGE, "'%s' may be %.*s %s, or %lld B; write the one that is meant: %s", q->shown,
+                            (int)q->n, q->text, name, (long long)bytes, all);
+        }
+    }
+    return qr_error(QR_USAGE, "'%s' has no unit that is known: %s", q->shown, all);
+}
+
 static qr_status parse_size(const qr_key *key, const char *text, size_t n, int64_t *out)
 {
     quantity q;
@@ -209,7 +236,7 @@ static qr_status parse_size(const qr_key *key, const char *text, size_t n, int64
     }
     const unit *found = find_unit(&q, sizes, sizeof sizes / sizeof sizes[0]);
     if (found == NULL) {
-        return qr_error(QR_USAGE, "'%s' needs a unit: B, KiB, MiB, GiB or TiB", q.shown);
+        return unknown_size(&q);
     }
     return parse_whole(key, &q, found->times, out);
 }

@@ -180,8 +180,10 @@ static void test_units(void **state)
     assert_true(deck->output.flush_every == 0.25);
     assert_true(deck->run.progress_every == 1800.0);
     qr_deck_destroy(deck);
-    assert_string_equal(refusal("io:\n  slot_size: 1 MB\n", NULL),
-                        "d/x.yml:2:14: io.slot_size: '1 MB' needs a unit: B, KiB, MiB, GiB or TiB");
+    assert_string_equal(
+        refusal("io:\n  slot_size: 1 MB\n", NULL),
+        "d/x.yml:2:14: io.slot_size: '1 MB' may be 1 MiB, or 1000000 B; write the one that is meant: sizes "
+        "are in B, KiB, MiB, GiB or TiB");
     assert_string_equal(refusal("io: {slot_size: 4096.5 B}", NULL),
                         "d/x.yml:1:17: io.slot_size: 4096.5 B is not a whole number of bytes");
     assert_string_equal(refusal("io: {timeout: 5}", NULL),

@@ -78,6 +78,7 @@ void qr_cut_give_up(qr_cut *cut)
         qr_replicas_drop(tier, cut->generation);
     }
     drop_pages(&cut->waiting);
+    drop_pages(&cut->stored);
     drop_pages(&cut->packed);
     if (tier->cut == cut) {
         tier->cut = NULL;

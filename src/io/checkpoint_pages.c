@@ -268,8 +268,11 @@ static void pack_drained(qr_pool_task *task, int worker)
 
 void qr_pages_dispatch(qr_cut *cut)
 {
-    while (!cut->given_up && cut->n_parts > 0 && cut->waiting.first != NULL && cut->rooms < cut->tier->most_rooms) {
-        qr_page *page = qr_page_pop(&cut->waiting);
+    while (!cut->given_up && cut->n_parts > 0 && cut->rooms < cut->tier->most_rooms) {
+        qr_page *page = qr_page_pop(cut->waiting.first != NULL ? &cut->waiting : &cut->stored);
+        if (page == NULL) {
+            break;
+        }
         page->has_room = true;
         cut->rooms++;
         cut->in_pool++;
@@ -375,6 +378,6 @@ void qr_page_take(qr_checkpoint *checkpoint, int producer, const qr_job *job)
     }
     cut->arrived++;
     cut->progress++;
-    qr_page_push(&cut->waiting, page);
+    qr_page_push(stored ? &cut->stored : &cut->waiting, page);
     qr_pages_dispatch(cut);
 }

@@ -87,7 +87,8 @@ struct qr_cut {
     const qr_page_record *source_pages;
     size_t fed;
 
-    qr_page_list waiting; /* for room */
+    qr_page_list waiting; /* for room: those in slots, which their producer waits for, */
+    qr_page_list stored;  /* and those in the page store */
     qr_page_list packed;  /* for the disk */
     int64_t rooms;        /* for packed pages, in use */
     int64_t in_pool;

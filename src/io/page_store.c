@@ -40,6 +40,7 @@ static qr_status start_tier(qr_page_store *store, const qr_page_store_config *co
     /* The file's head comes on top of what was asked for. */
     int64_t limit = wanted->capacity > 0 ? wanted->capacity / QR_STORE_BLOCK + 1 : 0;
     tier->most_blocks = qr_store_blocks(config->most_raw);
+    tier->same_places = limit > 0;
     qr_status status = qr_page_file_create(config, number, &tier->file);
     if (status == QR_OK) {
         status = qr_extents_create(&tier->extents, 1, limit, tier->most_blocks);
@@ -74,7 +75,6 @@ qr_status qr_page_store_create(const qr_page_store_config *config, qr_queue *que
         return status;
     }
     (void)pthread_mutex_init(&store->lock, NULL);
-    (void)pthread_cond_init(&store->settled, NULL);
     store->config = *config;
     store->config.threads = config->threads < 1 ? 1 : config->threads;
     store->config.timeout_s = config->timeout_s > 0.0 ? config->timeout_s : usual_timeout_s;
@@ -181,6 +181,7 @@ void qr_page_store_take(qr_page_store *store, int producer, const qr_job *job)
         }
         *end = taken;
         qr_store_begin(store, producer, job->arguments[0]);
+        qr_store_serve_waiting(store);
     }
     (void)pthread_mutex_unlock(&store->lock);
 }
@@ -236,43 +237,19 @@ void qr_page_store_release(qr_page_store *store, int producer, int64_t page, int
     qr_page_entry *entry = qr_page_entry_find(store, producer, page);
     if (entry != NULL) {
         qr_page_entry_let_go(store, entry, version);
+        qr_store_serve_waiting(store);
     }
     (void)pthread_mutex_unlock(&store->lock);
 }
 
-/* (lock) Whether this version is being written. */
-static bool is_coming(const qr_page_entry *entry, int64_t version)
+/* (lock) The put that brings this version, and has not written it yet; NULL: there is none. */
+static const qr_store_job *find_coming(const qr_page_entry *entry, int64_t version)
 {
-    for (const qr_store_job *job = entry->first; job != NULL; job = job->next) {
-        if (job->job.kind == QR_JOB_PAGE_PUT && job->job.arguments[2] == version) {
-            return true;
-        }
+    const qr_store_job *job = entry->first;
+    while (job != NULL && !(job->job.kind == QR_JOB_PAGE_PUT && job->job.arguments[2] == version)) {
+        job = job->next;
     }
-    return false;
-}
-
-/* (lock, given up in between) With a use; NULL: there is no such version. */
-static qr_extent *find_version(qr_page_store *store, int producer, int64_t page, int64_t version)
-{
-    enum { SLICE_NS = 20000000 };
-    qr_awake waited = {0};
-    for (;;) {
-        qr_page_entry *entry = qr_page_entry_find(store, producer, page);
-        qr_extent *extent = entry == NULL ? NULL : qr_page_entry_version(entry, version);
-        if (extent != NULL) {
-            extent->uses++;
-            return extent;
-        }
-        if (entry == NULL || !is_coming(entry, version) || qr_awake_look(&waited) >= store->config.timeout_s) {
-            return NULL;
-        }
-        struct timespec until;
-        (void)clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += SLICE_NS;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
-        (void)pthread_cond_timedwait(&store->settled, &store->lock, &until);
-    }
+    return job;
 }
 
 /* (lock, given up in between) NULL, with a message: no memory. */
@@ -299,15 +276,25 @@ qr_status qr_page_store_read(qr_page_store *store, int producer, int64_t page, i
 {
     (void)tier; /* it may have sunk since */
     (void)pthread_mutex_lock(&store->lock);
-    qr_extent *extent = find_version(store, producer, page, version);
+    qr_page_entry *entry = qr_page_entry_find(store, producer, page);
+    qr_extent *extent = entry == NULL ? NULL : qr_page_entry_version(entry, version);
+    const qr_store_job *coming = entry == NULL || extent != NULL ? NULL : find_coming(entry, version);
+    int64_t there = extent != NULL ? (int64_t)extent->raw_bytes : coming != NULL ? coming->job.bytes : 0;
     qr_status status = QR_RESOURCE;
     qr_page_bench *bench = NULL;
-    if (extent == NULL || (int64_t)extent->raw_bytes != bytes) {
+    if (there != bytes) {
         status = qr_error(QR_DATA,
                           "page %" PRId64 " of queue %d is not in the page store in version %" PRId64 " with %" PRId64
                           " bytes",
                           page, producer, version, bytes);
+        extent = NULL;
+    } else if (coming != NULL) {
+        /* From its slot, which is its producer's again when the job is answered: not while the lock is held. Its write
+         * may be waiting for this very thread to let go of other pages. */
+        memcpy(raw, qr_queue_slot(&store->queues[producer], coming->job.slot), (size_t)bytes);
+        status = QR_OK;
     } else {
+        extent->uses++;
         bench = borrow_bench(store);
     }
     if (bench != NULL) {
@@ -318,6 +305,7 @@ qr_status qr_page_store_read(qr_page_store *store, int producer, int64_t page, i
         store->spare_benches = bench;
     }
     qr_extent_release(store, extent);
+    qr_store_serve_waiting(store);
     (void)pthread_mutex_unlock(&store->lock);
     return status;
 }
@@ -364,7 +352,6 @@ static void free_all(qr_page_store *store)
         store->spare_benches = next;
     }
     qr_page_tables_destroy(store);
-    (void)pthread_cond_destroy(&store->settled);
     (void)pthread_mutex_destroy(&store->lock);
     free(store->jobs);
     free(store);

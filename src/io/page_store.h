@@ -11,8 +11,10 @@
  *
  *   QR_JOB_PAGE_PUT: slot with a page; bytes; arguments: page number within the part, tier, version, agents. Compressed
  *   and written by the server's threads. Where the tier is full (its capacity, or ENOSPC) or cannot be written, it goes
- *   to the next one below; the answer's value is the tier that took it. QR_RESOURCE: all are full. The page's older
- *   version is dropped, when the new one is written, or before where there is no room for both.
+ *   to the next one below; the answer's value is the tier that took it. While all are full and a checkpoint keeps
+ *   versions (below), it waits for their places as long as these get fewer; then QR_RESOURCE, or QR_DATA when one of
+ *   them cannot be written. The page's older version is dropped, when the new one is written, or before where there is
+ *   no room for both.
  *
  *   QR_JOB_PAGE_GET: slot to be filled; bytes: what is expected; arguments: page, tier, version. QR_DATA when it is not
  *   what was put. A transient EIO or a short read is tried again. The page stays in the store until it is dropped or
@@ -36,7 +38,7 @@
 
 typedef struct qr_page_tier_config {
     const char *directory; /* NULL or "": not used */
-    int64_t capacity;      /* bytes in which pages may lie: whole blocks each, and one more; 0: all there is */
+    int64_t capacity;      /* bytes in which pages may lie, qr_page_store_place_bytes each; 0: all there is */
     qr_codec codec;
 } qr_page_tier_config;
 
@@ -60,6 +62,10 @@ typedef struct qr_page_tier_totals {
 } qr_page_tier_totals;
 
 typedef struct qr_page_store qr_page_store;
+
+/* What a page of up to raw_bytes takes of a tier's capacity, whatever it shrinks to: a capacity of so many bytes for
+ * each always has room for all. */
+int64_t qr_page_store_place_bytes(int64_t raw_bytes);
 
 /* Makes the directories, removes stores of earlier runs that are nobody's any longer (their process is gone), makes the
  * files; they are unlinked at the end, and by whoever finds them after a kill. QR_ENVIRONMENT with the directory.
@@ -85,7 +91,8 @@ bool qr_page_store_turn(qr_page_store *store);
 /* For checkpoints, which read pages where they lie (QR_JOB_CUT_PAGE without a slot): from here on this version is kept,
  * whatever is put in its place, dropped or sunk, until as many qr_page_store_release of it. Called by the server's
  * thread when it takes the job, and jobs of one page come in order: what was put before is held, be it written yet or
- * not. Nothing when there is no such version: the read will say so. */
+ * not. Nothing when there is no such version: the read will say so. What is held is to be let go of without anything
+ * that producers are yet to do: they may be waiting for it. */
 void qr_page_store_hold(qr_page_store *store, int producer, int64_t page, int64_t version);
 void qr_page_store_release(qr_page_store *store, int producer, int64_t page, int64_t version); /* by any thread */
 

@@ -15,6 +15,11 @@ int64_t qr_store_blocks(int64_t bytes)
     return (QR_EXTENT_HEAD_BYTES + bytes + QR_STORE_BLOCK - 1) / QR_STORE_BLOCK;
 }
 
+int64_t qr_page_store_place_bytes(int64_t raw_bytes)
+{
+    return qr_store_blocks(raw_bytes) * QR_STORE_BLOCK;
+}
+
 /* Pages of memory that nobody has touched yet cost nothing. */
 static qr_status allocate_blocks(size_t bytes, unsigned char **out)
 {

@@ -172,12 +172,15 @@ struct qr_store_job {
     qr_store_job *next_done; /* or spare */
     int producer;
     qr_job job;
-    int tier;            /* where a put or a sink is tried */
-    int waits_for;       /* tier */
-    uint64_t act;        /* numbers what it does at a disk; 0: it waits for a thread */
-    uint64_t mark;       /* act, or the pool's progress, when the server looked last */
-    qr_awake still;      /* server's thread: since that changed */
-    qr_extent *source;   /* of gets and sinks, with a use */
+    int tier;          /* where a put or a sink is tried */
+    int waits_for;     /* tier */
+    uint64_t act;      /* numbers what it does at a disk; 0: it waits for a thread */
+    uint64_t mark;     /* act, the pool's progress, or what was let go of, when the server looked last */
+    qr_awake still;    /* server's thread: since that changed */
+    qr_extent *source; /* of gets and sinks, with a use */
+    qr_extent *place;  /* where a put or a sink will be written, with a use; NULL: not known yet */
+    bool waits;        /* for a place that a checkpoint lets go of */
+    qr_store_job *next_waiting;
     qr_store_pool *pool; /* whose thread has it, or will; NULL: none */
     bool in_hand;        /* a thread works with its slot: not to be given up now */
     bool given_up;       /* answered before its thread was done with it */
@@ -194,8 +197,10 @@ typedef struct qr_store_tier {
     qr_page_file file;
     qr_extents extents;
     int64_t most_blocks; /* of a page */
+    bool same_places;    /* every place is so long, as the tier's capacity counts pages: none is lost between others */
     qr_store_pool readers, writers;
     double refuses_until; /* it was full, or could not be written: its file does not grow until then */
+    int error;            /* errno of the last write; 0: it went well */
     bool warned;
     qr_page_tier_totals totals;
 } qr_store_tier;
@@ -205,15 +210,17 @@ struct qr_page_store {
     qr_queue *queues;
     int n_queues;
     pthread_mutex_t lock;
-    pthread_cond_t settled; /* a put is over, well or badly */
     bool ending;
     qr_page_rescue rescue; /* NULL: none */
     void *rescue_context;
     qr_store_tier tiers[QR_N_TIERS];
     qr_page_table *tables; /* by producer */
     qr_page_hold *spare_holds;
-    int64_t held;       /* versions that are kept for somebody */
-    qr_store_job *jobs; /* as many as the queues may hold */
+    int64_t held;          /* versions that are kept for somebody */
+    uint64_t let_go;       /* counts those that are not any more */
+    qr_store_job *waiting; /* for places, oldest first */
+    bool freed;            /* a place was given up since they were looked at */
+    qr_store_job *jobs;    /* as many as the queues may hold */
     size_t n_jobs;
     qr_store_job *spare;
     qr_store_job *done, **last_done;
@@ -223,11 +230,24 @@ struct qr_page_store {
     double looked;                /* for what hangs; server's thread */
 };
 
+/* (lock) A pool's thread is done with it; it may have been answered in between. Places it holds are given up. */
+void qr_store_leave_pool(qr_store_job *job, qr_status status, int64_t value);
+
+/* (lock) The same, but the job goes on: with another pool, or waiting. */
+void qr_store_leave_thread(qr_store_job *job);
+
+/* (lock) To a thread of a tier; and what it will run for puts and sinks. */
+void qr_store_enter_pool(qr_store_job *job, int tier, bool writes, void (*run)(qr_pool_task *, int));
+void qr_store_run_write(qr_pool_task *task, int worker);
+
 /* (lock) Begins with the first jobs of the page, as far as these need no disk. */
 void qr_store_begin(qr_page_store *store, int producer, int64_t page);
 
 /* (lock) It is over, with this thread's message unless QR_OK: it will be answered, and leaves its page. */
 void qr_store_finish(qr_store_job *job, qr_status status, int64_t value);
+
+qr_status qr_store_stuck(const qr_page_file *file);
+qr_status qr_store_ending(void);
 
 /* (lock) Answered, and no thread has it. */
 void qr_store_recycle(qr_store_job *job);
@@ -237,6 +257,33 @@ bool qr_store_look_is_due(const qr_page_store *store);
 
 /* (lock) Answers what hangs. */
 void qr_store_give_up_hanging(qr_page_store *store);
+
+/* --- page_store_room.c: where a page goes (lock) --- */
+
+/* This tier or the next one below that is used and not stuck; QR_N_TIERS: none. */
+int qr_store_usable_tier(const qr_page_store *store, int64_t tier);
+
+/* Hands a put or a sink to the writers of job->tier, or of the first one below that has room. Otherwise it waits, or is
+ * over. No thread has it. */
+void qr_store_send(qr_store_job *job);
+
+/* A place for it on its tier; false: there is none. */
+bool qr_store_find_place(qr_store_job *job, int64_t blocks);
+
+/* Its tier has not taken it; a thread of that tier has it. */
+void qr_store_spill(qr_store_job *job);
+
+/* The tier cannot be written: it is left alone for a while, and that is said once. What has room again later is used
+ * again. */
+void qr_store_refuse(qr_store_tier *tier, int error);
+
+/* Jobs that wait for places get those that were given up; called with the lock whenever that may be. */
+void qr_store_serve_waiting(qr_page_store *store);
+
+/* Ends waits that nothing was let go of for too long. Server's thread. */
+void qr_store_watch_waiting(qr_page_store *store);
+
+/* --- page_store_work.c --- */
 
 /* Reads an extent that somebody holds, and checks it; tries twice. Without the lock. */
 qr_status qr_store_read_extent(qr_page_store *store, const qr_extent *extent, int producer, int64_t page,

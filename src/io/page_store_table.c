@@ -30,6 +30,7 @@ void qr_extent_release(qr_page_store *store, qr_extent *extent)
 {
     if (extent != NULL && --extent->uses == 0) {
         qr_extents_give(&store->tiers[extent->tier].extents, extent);
+        store->freed = true;
     }
 }
 
@@ -38,7 +39,7 @@ static void count(qr_page_store *store, const qr_extent *extent, int64_t sign)
     if (extent != NULL) {
         qr_page_tier_totals *totals = &store->tiers[extent->tier].totals;
         totals->pages += sign;
-        totals->stored_bytes += sign * extent->blocks * QR_STORE_BLOCK;
+        totals->stored_bytes += sign * qr_store_blocks((int64_t)extent->stored_bytes) * QR_STORE_BLOCK;
     }
 }
 
@@ -105,6 +106,7 @@ void qr_page_entry_let_go(qr_page_store *store, qr_page_entry *entry, int64_t ve
     if (hold != NULL && --hold->count == 0) {
         *at = hold->next;
         store->held--;
+        store->let_go++;
         qr_extent_release(store, hold->extent);
         hold->next = store->spare_holds;
         store->spare_holds = hold;

@@ -9,9 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-/* A tier that was full, or could not be written, is left alone for so long; how often the server looks for what hangs.
- */
-static const double refusal_s = 2.0;
+/* How often the server looks for what hangs. */
 static const double look_every_s = 0.02;
 
 static qr_store_job *job_of(qr_pool_task *task)
@@ -48,9 +46,6 @@ void qr_store_finish(qr_store_job *job, qr_status status, int64_t value)
     *store->last_done = job;
     store->last_done = &job->next_done;
     atomic_store(&store->any_done, true);
-    if (job->job.kind == QR_JOB_PAGE_PUT) {
-        (void)pthread_cond_broadcast(&store->settled);
-    }
 }
 
 static void note_progress(qr_store_pool *pool)
@@ -59,29 +54,31 @@ static void note_progress(qr_store_pool *pool)
     pool->stuck = false;
 }
 
-static void leave_thread(qr_store_job *job)
+void qr_store_leave_thread(qr_store_job *job)
 {
     note_progress(job->pool);
     job->pool = NULL;
     job->in_hand = false;
 }
 
-/* A pool's thread is done with it; it may have been answered in between. */
-static void leave_pool(qr_store_job *job, qr_status status, int64_t value)
+void qr_store_leave_pool(qr_store_job *job, qr_status status, int64_t value)
 {
     qr_page_store *store = job->store;
     qr_extent_release(store, job->source);
+    qr_extent_release(store, job->place);
     job->source = NULL;
-    leave_thread(job);
+    job->place = NULL;
+    qr_store_leave_thread(job);
     if (!job->done) {
         qr_store_finish(job, status, value);
         qr_store_begin(store, job->producer, job->job.arguments[0]);
     } else if (job->answered) {
         qr_store_recycle(job);
     }
+    qr_store_serve_waiting(store);
 }
 
-static void enter_pool(qr_store_job *job, int tier, bool writes, void (*run)(qr_pool_task *, int))
+void qr_store_enter_pool(qr_store_job *job, int tier, bool writes, void (*run)(qr_pool_task *, int))
 {
     qr_store_tier *where = &job->store->tiers[tier];
     qr_store_pool *pool = writes ? &where->writers : &where->readers;
@@ -97,12 +94,12 @@ static bool unwanted(const qr_store_job *job)
     return job->given_up || job->store->ending;
 }
 
-static qr_status stuck(const qr_page_file *file)
+qr_status qr_store_stuck(const qr_page_file *file)
 {
     return qr_error(QR_TRANSIENT, "%s: does not answer", file->path);
 }
 
-static qr_status ending(void)
+qr_status qr_store_ending(void)
 {
     return qr_error(QR_TRANSIENT, "the page store is being closed");
 }
@@ -200,7 +197,7 @@ static void run_get(qr_pool_task *task, int worker)
     int64_t page = job->job.arguments[0];
     (void)pthread_mutex_lock(&store->lock);
     if (unwanted(job)) {
-        leave_pool(job, ending(), 0);
+        qr_store_leave_pool(job, qr_store_ending(), 0);
         (void)pthread_mutex_unlock(&store->lock);
         return;
     }
@@ -225,107 +222,11 @@ static void run_get(qr_pool_task *task, int worker)
     }
     (void)pthread_mutex_lock(&store->lock);
     store->tiers[extent->tier].totals.got += wanted && status == QR_OK ? 1 : 0;
-    leave_pool(job, status, extent->tier);
+    qr_store_leave_pool(job, status, extent->tier);
     (void)pthread_mutex_unlock(&store->lock);
 }
 
 /* --- put and sink --- */
-
-/* This one or the next one below that is used and not stuck; QR_N_TIERS: none. */
-static int usable_tier(const qr_page_store *store, int64_t tier)
-{
-    int t = (int)tier;
-    while (t < QR_N_TIERS && (!store->tiers[t].used || store->tiers[t].writers.stuck)) {
-        t++;
-    }
-    return t;
-}
-
-/* Places come in some sizes only, so that one that was given up will do for another page: of a page that does not
- * shrink, which takes the most, and of this by so many parts. */
-static int64_t round_up(int64_t blocks, int64_t most)
-{
-    enum { PARTS = 32 };
-    int64_t part = most < PARTS ? 1 : most / PARTS;
-    int64_t rounded = (blocks + part - 1) / part * part;
-    return rounded < most ? rounded : most;
-}
-
-/* (lock) Room on the job's tier: a new place, or, where there is none, that of the page's older version, which nobody
- * else needs. NULL: full. */
-static qr_extent *find_place(qr_store_job *job, int64_t blocks)
-{
-    qr_page_store *store = job->store;
-    qr_store_tier *tier = &store->tiers[job->tier];
-    bool grows = qr_now_s() >= tier->refuses_until;
-    blocks = round_up(blocks, tier->most_blocks);
-    qr_extent *extent = qr_extents_take(&tier->extents, blocks, grows);
-    qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
-    if (extent == NULL && job->job.kind == QR_JOB_PAGE_PUT && entry->now != NULL && entry->now->tier == job->tier &&
-        entry->now->uses == 1) {
-        qr_page_entry_set(store, entry, NULL);
-        extent = qr_extents_take(&tier->extents, blocks, grows);
-    }
-    if (extent != NULL) {
-        extent->tier = job->tier;
-    }
-    return extent;
-}
-
-/* Why no tier takes it. */
-static qr_status full(const qr_page_store *store, const qr_store_job *job)
-{
-    char tiers[128] = "";
-    size_t used = 0;
-    for (int t = (int)job->job.arguments[job->job.kind == QR_JOB_PAGE_PUT ? 1 : 3]; t < QR_N_TIERS; t++) {
-        if (store->tiers[t].writers.stuck) {
-            return stuck(&store->tiers[t].file);
-        }
-        if (store->tiers[t].used && used < sizeof tiers) {
-            used += (size_t)snprintf(tiers + used, sizeof tiers - used, "%s%s (%.1f MiB)", used > 0 ? ", " : "",
-                                     qr_tier_name(t), (double)store->tiers[t].extents.end * QR_STORE_BLOCK / (1 << 20));
-        }
-    }
-    return qr_error(QR_RESOURCE, "no memory tier has room for page %" PRId64 " of queue %d: %s", job->job.arguments[0],
-                    job->producer, tiers[0] != '\0' ? tiers : "there is none");
-}
-
-static void run_write(qr_pool_task *task, int worker);
-
-/* (lock) The job's tier has not taken the page: the next one is tried, or it is over with this status, or, when that is
- * QR_OK, with what says that all are full. */
-static void spill(qr_store_job *job, qr_status status)
-{
-    qr_page_store *store = job->store;
-    qr_store_tier *tier = &store->tiers[job->tier];
-    int next = usable_tier(store, job->tier + 1);
-    qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
-    bool sinks = job->job.kind == QR_JOB_PAGE_SINK;
-    if (job->given_up || store->ending || next == QR_N_TIERS) {
-        status = status != QR_OK ? status : full(store, job);
-        leave_pool(job, status, sinks && entry->now != NULL ? entry->now->tier : 0);
-        return;
-    }
-    tier->totals.spilt++;
-    leave_thread(job);
-    job->tier = next;
-    enter_pool(job, next, true, run_write);
-}
-
-/* (lock) Cannot be written: left alone for a while, and said once. What has room again later is used again. */
-static qr_status refuse(qr_store_tier *tier, int error)
-{
-    bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-    qr_status status =
-        is_full ? QR_OK : qr_error(QR_DATA, "%s: cannot be written: %s", tier->file.path, strerror(error));
-    tier->refuses_until = qr_now_s() + refusal_s;
-    if (!tier->warned) {
-        tier->warned = true;
-        qr_warning("%s: cannot be written: %s; pages go to the next tier that takes them", tier->file.path,
-                   strerror(error));
-    }
-    return status;
-}
 
 /* Packs the page, of a put from its slot, of a sink from where it is. The lock is held before and after, and given up
  * in between. */
@@ -362,15 +263,15 @@ static qr_status pack_page(qr_store_job *job, qr_page_bench *bench, qr_extent_he
 }
 
 /* (lock, given up in between) An errno. */
-static int write_page(qr_store_job *job, qr_page_bench *bench, qr_extent_head *head, qr_extent *extent)
+static int write_page(qr_store_job *job, qr_page_bench *bench, qr_extent_head *head)
 {
     qr_store_tier *tier = &job->store->tiers[job->tier];
     int64_t retries = 0;
     double start = qr_now_s();
     leave_for_disk(job, job->tier);
-    qr_page_seal(bench, head, &tier->file, extent);
+    qr_page_seal(bench, head, &tier->file, job->place);
     int error = qr_page_file_write(&tier->file, bench->stored, qr_store_blocks((int64_t)head->stored_bytes),
-                                   extent->first, &retries);
+                                   job->place->first, &retries);
     return_from_disk(job);
     tier->totals.write_s += qr_now_s() - start;
     tier->totals.retries += retries;
@@ -378,12 +279,14 @@ static int write_page(qr_store_job *job, qr_page_bench *bench, qr_extent_head *h
 }
 
 /* (lock) It is written: that is the page from now on. */
-static void settle(qr_store_job *job, const qr_extent_head *head, qr_extent *extent)
+static void settle(qr_store_job *job, const qr_extent_head *head)
 {
     qr_page_store *store = job->store;
     qr_store_tier *tier = &store->tiers[job->tier];
     qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
-    qr_page_entry_set(store, entry, extent);
+    qr_page_entry_set(store, entry, job->place);
+    job->place = NULL;
+    tier->error = 0;
     tier->totals.raw_in += (int64_t)head->raw_bytes;
     tier->totals.stored_in += (int64_t)head->stored_bytes;
     if (job->job.kind == QR_JOB_PAGE_PUT) {
@@ -391,27 +294,7 @@ static void settle(qr_store_job *job, const qr_extent_head *head, qr_extent *ext
     } else {
         tier->totals.sunk++;
     }
-    leave_pool(job, QR_OK, job->tier);
-}
-
-/* (lock, given up in between) Room for a page that has nowhere else to go: what checkpoints keep for themselves will be
- * free when they have read it. NULL: there is none all the same. */
-static qr_extent *wait_for_place(qr_store_job *job, int64_t blocks)
-{
-    enum { SLICE_NS = 5000000 };
-    qr_page_store *store = job->store;
-    qr_awake waited = {0};
-    qr_extent *extent = NULL;
-    bool last = job->job.kind == QR_JOB_PAGE_PUT && usable_tier(store, job->tier + 1) == QR_N_TIERS;
-    while (extent == NULL && last && store->held > 0 && !store->ending &&
-           qr_awake_look(&waited) < store->config.timeout_s) {
-        const struct timespec slice = {.tv_nsec = SLICE_NS};
-        (void)pthread_mutex_unlock(&store->lock);
-        (void)nanosleep(&slice, NULL);
-        (void)pthread_mutex_lock(&store->lock);
-        extent = find_place(job, blocks);
-    }
-    return extent;
+    qr_store_leave_pool(job, QR_OK, job->tier);
 }
 
 static void put_or_sink(qr_store_job *job, qr_page_bench *bench)
@@ -420,31 +303,32 @@ static void put_or_sink(qr_store_job *job, qr_page_bench *bench)
     int64_t blocks = 0;
     int64_t where = job->source != NULL ? job->source->tier : 0;
     if (unwanted(job)) {
-        leave_pool(job, ending(), where);
+        qr_store_leave_pool(job, qr_store_ending(), where);
         return;
     }
     qr_status status = pack_page(job, bench, &head, &blocks);
     if (status != QR_OK || job->given_up) {
-        leave_pool(job, status, where);
+        qr_store_leave_pool(job, status, where);
         return;
     }
-    qr_extent *extent = find_place(job, blocks);
-    extent = extent != NULL ? extent : wait_for_place(job, blocks);
-    if (extent == NULL) {
-        spill(job, QR_OK);
+    if (job->place == NULL && !qr_store_find_place(job, blocks)) {
+        qr_store_spill(job);
         return;
     }
-    int error = write_page(job, bench, &head, extent);
-    if (error != 0 || job->given_up) {
-        qr_extent_release(job->store, extent);
-        status = error != 0 ? refuse(&job->store->tiers[job->tier], error) : QR_OK;
-        spill(job, status);
+    int error = write_page(job, bench, &head);
+    if (error == 0 && !job->given_up) {
+        settle(job, &head);
         return;
     }
-    settle(job, &head, extent);
+    qr_extent_release(job->store, job->place);
+    job->place = NULL;
+    if (error != 0) {
+        qr_store_refuse(&job->store->tiers[job->tier], error);
+    }
+    qr_store_spill(job);
 }
 
-static void run_write(qr_pool_task *task, int worker)
+void qr_store_run_write(qr_pool_task *task, int worker)
 {
     qr_store_job *job = job_of(task);
     qr_page_store *store = job->store;
@@ -477,23 +361,12 @@ static void begin_get(qr_store_job *job, const qr_page_entry *entry)
         return;
     }
     if (job->store->tiers[now->tier].readers.stuck) {
-        qr_store_finish(job, stuck(&job->store->tiers[now->tier].file), now->tier);
+        qr_store_finish(job, qr_store_stuck(&job->store->tiers[now->tier].file), now->tier);
         return;
     }
     job->source = now;
     now->uses++;
-    enter_pool(job, now->tier, false, run_get);
-}
-
-static void begin_put(qr_store_job *job)
-{
-    qr_page_store *store = job->store;
-    job->tier = usable_tier(store, job->job.arguments[1]);
-    if (job->tier == QR_N_TIERS) {
-        qr_store_finish(job, full(store, job), 0);
-        return;
-    }
-    enter_pool(job, job->tier, true, run_write);
+    qr_store_enter_pool(job, now->tier, false, run_get);
 }
 
 static void begin_sink(qr_store_job *job, const qr_page_entry *entry)
@@ -504,18 +377,14 @@ static void begin_sink(qr_store_job *job, const qr_page_entry *entry)
         qr_store_finish(job, missing(job, entry), 0);
         return;
     }
-    job->tier = usable_tier(store, job->job.arguments[3]);
+    job->tier = qr_store_usable_tier(store, job->job.arguments[3]);
     if (now->tier >= job->tier) {
         qr_store_finish(job, QR_OK, now->tier); /* it is as far down already */
         return;
     }
-    if (job->tier == QR_N_TIERS) {
-        qr_store_finish(job, full(store, job), now->tier);
-        return;
-    }
     job->source = now;
     now->uses++;
-    enter_pool(job, job->tier, true, run_write);
+    qr_store_send(job);
 }
 
 static void do_drop(qr_store_job *job, qr_page_entry *entry)
@@ -529,14 +398,17 @@ static void do_drop(qr_store_job *job, qr_page_entry *entry)
 void qr_store_begin(qr_page_store *store, int producer, int64_t page)
 {
     qr_page_entry *entry = qr_page_entry_find(store, producer, page);
-    while (entry != NULL && entry->first != NULL && entry->first->pool == NULL) {
+    while (entry != NULL && entry->first != NULL && entry->first->pool == NULL && !entry->first->waits) {
         qr_store_job *job = entry->first;
         if (store->ending) {
-            qr_store_finish(job, ending(), 0);
+            qr_store_finish(job, qr_store_ending(), 0);
             continue;
         }
         switch (job->job.kind) {
-        case QR_JOB_PAGE_PUT: begin_put(job); break;
+        case QR_JOB_PAGE_PUT:
+            job->tier = qr_store_usable_tier(store, job->job.arguments[1]);
+            qr_store_send(job);
+            break;
         case QR_JOB_PAGE_GET: begin_get(job, entry); break;
         case QR_JOB_PAGE_SINK: begin_sink(job, entry); break;
         default: do_drop(job, entry); break;
@@ -586,4 +458,5 @@ void qr_store_give_up_hanging(qr_page_store *store)
             give_up(job, job->still.seconds);
         }
     }
+    qr_store_watch_waiting(store);
 }

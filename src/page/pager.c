@@ -249,6 +249,13 @@ void qr_pager_destroy(qr_pager *pager)
 
 /* --- what it tells --- */
 
+bool qr_pager_next_is_up(const qr_pager *pager)
+{
+    qr_sweep next = pager->sweep;
+    qr_sweep_turn(&next, &pager->table, pager->top);
+    return next.up;
+}
+
 bool qr_pager_on_disk(const qr_pager *pager, int64_t page, int *tier, int64_t *version)
 {
     const qr_page_entry *entry = &pager->table.entries[page];

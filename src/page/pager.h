@@ -112,6 +112,9 @@ bool qr_pager_on_disk(const qr_pager *pager, int64_t page, int *tier, int64_t *v
  * it as it would fail the next step. */
 qr_status qr_pager_settle(qr_pager *pager);
 
+/* Whether the next step begins with the first pages. */
+bool qr_pager_next_is_up(const qr_pager *pager);
+
 void qr_pager_counters_read(const qr_pager *pager, qr_pager_counters *out);
 
 /* What counters.links[from][to] are read from, to be added up over ranks. */

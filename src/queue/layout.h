@@ -46,6 +46,7 @@ struct qr_queue_memory {
     /* Written by the consumer. */
     _Alignas(QR_CACHE_LINE) _Atomic uint64_t acknowledged;
     _Atomic uint64_t beats;
+    _Atomic uint64_t extensions; /* of waits */
     uint64_t taken;
     uint64_t executed;           /* highest id carried out, whatever came of it */
     uint64_t first_failed;       /* id; 0: none */

@@ -87,7 +87,7 @@ typedef struct vigil {
     double looked;      /* clock at the last look */
     double awake_s;     /* since the start */
     double silent_s;    /* since the heartbeat last moved */
-    uint64_t beats, beats_at_start;
+    uint64_t beats, beats_at_start, extensions;
     qr_wait wait;
 } vigil;
 
@@ -96,6 +96,7 @@ static vigil vigil_begin(const qr_queue *queue, double timeout_s)
     vigil v = {.start = qr_now_s(), .limit_s = timeout_s, .longest_us = LONGEST_SLEEP_US};
     v.looked = v.start;
     v.beats = v.beats_at_start = atomic_load_explicit(&queue->memory->beats, memory_order_relaxed);
+    v.extensions = atomic_load_explicit(&queue->memory->extensions, memory_order_relaxed);
     return v;
 }
 
@@ -105,8 +106,10 @@ static qr_status vigil_turn(vigil *v, qr_queue *queue, const char *what)
     double now = qr_now_s();
     double passed = now - v->looked < 1.0 ? now - v->looked : 1.0;
     uint64_t beats = atomic_load_explicit(&queue->memory->beats, memory_order_relaxed);
+    uint64_t extensions = atomic_load_explicit(&queue->memory->extensions, memory_order_relaxed);
     v->looked = now;
-    v->awake_s += passed;
+    v->awake_s = extensions != v->extensions ? 0.0 : v->awake_s + passed;
+    v->extensions = extensions;
     v->silent_s = beats != v->beats ? 0.0 : v->silent_s + passed;
     v->beats = beats;
     if (v->awake_s >= v->limit_s) {
@@ -396,4 +399,9 @@ void qr_queue_answer(qr_queue *queue, const qr_job *job, qr_status status, int64
 void qr_queue_beat(qr_queue *queue)
 {
     atomic_fetch_add_explicit(&queue->memory->beats, 1, memory_order_relaxed);
+}
+
+void qr_queue_extend(qr_queue *queue)
+{
+    atomic_fetch_add_explicit(&queue->memory->extensions, 1, memory_order_relaxed);
 }

@@ -154,4 +154,7 @@ void qr_queue_answer(qr_queue *queue, const qr_job *job, qr_status status, int64
 /* To be called at least once a second while alive; the other side watches it move. */
 void qr_queue_beat(qr_queue *queue);
 
+/* What is waited for takes long for a reason, and gets on: the bounds of the producer's waits begin anew. */
+void qr_queue_extend(qr_queue *queue);
+
 #endif

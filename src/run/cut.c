@@ -60,12 +60,34 @@ static qr_status take_slots(qr_simulation *simulation, batch *b, int64_t first, 
     return status;
 }
 
+/* Neighbours one after another: states may have been collected from the last page on. */
+static void turn_round(batch *b)
+{
+    int64_t first = 0;
+    int64_t last = b->n - 1;
+    while (first <= last && !b->pieces[first].states) {
+        first++;
+    }
+    if (first >= last || b->pieces[first].first < b->pieces[last].first) {
+        return;
+    }
+    for (; first < last; first++, last--) {
+        qr_piece piece = b->pieces[first];
+        qr_job job = b->jobs[first];
+        b->pieces[first] = b->pieces[last];
+        b->jobs[first] = b->jobs[last];
+        b->pieces[last] = piece;
+        b->jobs[last] = job;
+    }
+}
+
 /* All that fit into free slots are copied before the first is handed over, so that the server's threads do not take the
  * memory's bandwidth from the copy. */
 static qr_status send_batch(qr_simulation *simulation, batch *b)
 {
     qr_results *results = &simulation->results;
     qr_status status = QR_OK;
+    turn_round(b);
     for (int64_t sent = 0; sent < b->n && status == QR_OK;) {
         int64_t taken = 0;
         status = take_slots(simulation, b, sent, &taken);
@@ -108,12 +130,19 @@ static qr_status send_stored(qr_simulation *simulation, int64_t generation, int 
     return qr_queue_submit(&simulation->results.queue, &job, simulation->results.timeout_s);
 }
 
+/* In the order in which the next step will ask for them: while the server has yet to read a page where it lies, that
+ * place is not to be had for another one. */
 static qr_status send_pages(qr_simulation *simulation, int64_t generation, int tier, qr_page_kind kind,
                             int64_t page_agents, batch *b)
 {
+    const qr_pager *pager = simulation->paging.pager;
     int64_t own = simulation->network->own.count;
+    int64_t n = (own + page_agents - 1) / page_agents;
+    bool down = kind == QR_PAGE_STATE && pager != NULL && !qr_pager_next_is_up(pager);
     qr_status status = QR_OK;
-    for (int64_t at = 0, number = 0; at < own && status == QR_OK; at += page_agents, number++) {
+    for (int64_t i = 0; i < n && status == QR_OK; i++) {
+        int64_t number = down ? n - 1 - i : i;
+        int64_t at = number * page_agents;
         int64_t count = qr_min64(page_agents, own - at);
         bool sent = false;
         status = kind == QR_PAGE_STATE ? send_stored(simulation, generation, tier, number, at, count, &sent) : QR_OK;

@@ -1,6 +1,7 @@
 /* Whether states are paged, and what will lie where. */
 #include "run/paging.h"
 
+#include "io/page_store.h"
 #include "io/room.h"
 
 #include <stdlib.h>
@@ -10,8 +11,8 @@
 enum { AUTO_SHARE = 8 };
 #define LEAST_ROOM (INT64_C(256) << 20)
 
-/* Blocks of the page store; prefetch by itself; slots for pages that are asked for or leave at that moment. */
-enum { BLOCK_BYTES = 4096, AHEAD_BYTES = 64 << 20, LEAST_AHEAD = 2, MOST_AHEAD = 64, SPARE_SLOTS = 4 };
+/* Prefetch by itself; slots for pages that are asked for or leave at that moment. */
+enum { AHEAD_BYTES = 64 << 20, LEAST_AHEAD = 2, MOST_AHEAD = 64, SPARE_SLOTS = 4 };
 
 const qr_deck_memory_tier *qr_paging_disk(const qr_deck *deck, int tier)
 {
@@ -134,10 +135,9 @@ static int64_t page_bytes(const qr_paging *paging)
     return paging->page_agents * paging->agent_bytes;
 }
 
-/* A page as the page store lays it down when it does not shrink: whole blocks, and one for the extent's head. */
 static int64_t stored_bytes(const qr_paging *paging)
 {
-    return (page_bytes(paging) + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES + BLOCK_BYTES;
+    return qr_page_store_place_bytes(page_bytes(paging));
 }
 
 static qr_status too_small(const qr_deck *deck, const qr_paging *paging, const qr_paging_place *place, const char *tier,

@@ -189,6 +189,25 @@ def rescued():
     return "pages taken from a checkpoint that holds the same", "ended"
 
 
+def tight(ranks, io_ranks):
+    """A disk with room for just the pages that have to be there, and a checkpoint that takes far longer to be written than
+    anybody waits: of 128 pages it holds half in memory, the rest keep their places until they are read, a tenth of a second
+    each. New versions wait for these."""
+    more = ["--set", "memory.page=4 KiB", "--set", "memory.tiers.cpu.capacity=64 KiB", "--set", "io.timeout=3 s",
+            "--set", "memory.tiers.nvme.capacity=896 KiB", "--set", "memory.tiers.hdd.directory=",
+            "--set", "checkpoint.every=8 steps", "--set", "checkpoint.staging=1 MiB", "--set", "io.slot_size=256 KiB",
+            "--set", "io.slots=2", "--set", "memory.prefetch.ahead=2"]
+    with tempfile.TemporaryDirectory() as folder:
+        code, output = finish(folder, start(folder, ranks, io_ranks, "", more))
+        assert code == 0, output
+        expected = answer(output)
+    with tempfile.TemporaryDirectory() as folder:
+        code, output = finish(folder, start(folder, ranks, io_ranks, "checkpoint.write:slow@1+", more))
+        assert code == 0 and answer(output) == expected, (code, output)
+        assert re.search(r"^  ssd +2 +0 ", output, re.MULTILINE), output
+    return "a slow checkpoint over a disk without room to spare", "ended"
+
+
 def undisturbed():
     with tempfile.TemporaryDirectory() as folder:
         code, output = finish(folder, start(folder, 1, 0, "", ["--set", "memory.tiers.cpu.capacity=auto"]))
@@ -199,7 +218,7 @@ def undisturbed():
 def main():
     expected = undisturbed()
     tasks = [lambda i=i: trial(*KINDS[i % len(KINDS)], 1000 + i, expected) for i in range(TRIALS)]
-    outcomes = collections.Counter(side_by_side([lambda: neighbours(expected), rescued, *tasks], COMPUTING))
+    outcomes = collections.Counter(side_by_side([lambda: neighbours(expected), rescued, lambda: tight(1, 0), lambda: tight(2, 1), *tasks], COMPUTING))
     for (kind, outcome), n in sorted(outcomes.items()):
         print(f"{n:4d}  {kind}: {outcome}")
     assert sum(n for (_, outcome), n in outcomes.items() if outcome == "stopped") >= TRIALS // 8, outcomes

@@ -106,7 +106,7 @@ static void test_no_tier_takes_it(void **state)
     assert_int_equal(shelf_put(s, 0, 0, QR_TIER_NVME, 1, PAGE), QR_OK);
     assert_int_equal(qr_fault_set("pages.write:ENOSPC@1+"), QR_OK);
     assert_int_equal(shelf_put(s, 0, 0, QR_TIER_NVME, 2, PAGE), QR_RESOURCE);
-    assert_non_null(strstr(s->message, "no memory tier has room for page 0 of queue 0: nvme"));
+    assert_non_null(strstr(s->message, "no memory tier has room for page 0 of queue 0 (16384 bytes): nvme"));
     assert_int_equal(shelf_sink(s, 0, 0, QR_TIER_NVME, QR_TIER_SSD, 1), QR_RESOURCE);
     assert_int_equal(s->value, QR_TIER_NVME);
     assert_int_equal(shelf_get(s, 0, 0, QR_TIER_NVME, 1, PAGE), QR_OK);
@@ -114,7 +114,10 @@ static void test_no_tier_takes_it(void **state)
     s = start_one();
     assert_int_equal(qr_fault_set("pages.write:EIO@1+"), QR_OK);
     assert_int_equal(shelf_put(s, 0, 0, QR_TIER_NVME, 2, PAGE), QR_DATA);
-    assert_non_null(strstr(s->message, s->directories[QR_TIER_HDD]));
+    assert_non_null(strstr(s->message, s->directories[QR_TIER_NVME])); /* the first cause */
+    assert_non_null(strstr(s->message, "cannot be written: Input/output error"));
+    /* Nor is it hidden while the disks are left alone. */
+    assert_int_equal(shelf_put(s, 0, 1, QR_TIER_NVME, 2, PAGE), QR_DATA);
     assert_non_null(strstr(s->message, "cannot be written: Input/output error"));
     end(s);
 }

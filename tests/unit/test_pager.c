@@ -112,6 +112,29 @@ static void settle(paged *p)
     assert_int_equal(counters_of(p).leaving + counters_of(p).coming, 0);
 }
 
+/* What the next step asks for first is where it is computed. */
+static void tells_where_a_step_begins(void **state)
+{
+    (void)state;
+    enum { PAGES = 10 };
+    crowd *c = neural_crowd(64 * PAGES, 1);
+    const paged_setup setup = {.page_agents = 64, .room = {[QR_MEMORY_CPU] = 3, [QR_MEMORY_SSD] = PAGES - 3}};
+    paged p;
+    open_and_make(c, &setup, &p);
+    for (int i = 0; i < 4; i++) {
+        int tier = 0;
+        int64_t version = 0;
+        bool up = qr_pager_next_is_up(p.pager);
+        settle(&p);
+        assert_int_equal(qr_pager_on_disk(p.pager, 0, &tier, &version), !up);
+        assert_int_equal(qr_pager_on_disk(p.pager, PAGES - 1, &tier, &version), up);
+        step(c, &p, 1);
+        assert_int_equal(qr_pager_next_is_up(p.pager), !up);
+    }
+    paged_close(&p);
+    crowd_free(c);
+}
+
 static void plans_come_true(void **state)
 {
     (void)state;
@@ -576,6 +599,7 @@ static void pages_go_through_the_store(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(refuses_what_cannot_work),
+                                       cmocka_unit_test(tells_where_a_step_begins),
                                        cmocka_unit_test(plans_come_true),
                                        cmocka_unit_test(prefetch_can_be_switched),
                                        cmocka_unit_test(pages_at_rest_stay_where_they_are),

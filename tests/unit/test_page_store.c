@@ -304,7 +304,7 @@ static void test_hold_of_what_is_coming(void **state)
     int32_t first = shelf_begin_put(s, 0, 1, QR_TIER_NVME, 1, PAGE);
     int32_t second = shelf_begin_put(s, 0, 1, QR_TIER_NVME, 2, PAGE);
     qr_awake waited = {0};
-    while (qr_page_store_read(s->store, 0, 1, QR_TIER_NVME, 1, raw, PAGE) != QR_OK) {
+    while (qr_page_store_read(s->store, 0, 1, QR_TIER_NVME, 2, raw, PAGE) != QR_OK) {
         /* The server has yet to take the jobs. */
         assert_true(qr_awake_look(&waited) < SHELF_WAIT_S);
     }

@@ -103,6 +103,9 @@ qr_status qr_io_check_resume(const char *directory, const char *run_id, bool ove
 /* False when there is no series.h5. *text: the deck it was written with, malloc'd; NULL when that cannot be read. */
 bool qr_io_deck_of_results(const char *directory, char **text);
 
+/* The text of summary.json, malloc'd; NULL when there is none that can be read. */
+char *qr_io_summary_of_results(const char *directory);
+
 /* A server for n_queues producers (consumer ends, already created). Opens files when the first QR_JOB_OPEN arrives.
  * With checkpoints its threads start here, and end at the end of qr_io_server_run. */
 qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int n_queues, qr_io_server **out);

@@ -206,3 +206,26 @@ int64_t qr_texts_bytes(const qr_texts *texts)
 {
     return texts->bytes;
 }
+
+char *qr_io_summary_of_results(const char *directory)
+{
+    enum { MOST_BYTES = 16 << 20 };
+    char *path = NULL;
+    char *text = NULL;
+    int file = -1;
+    int64_t bytes = 0;
+    qr_status status = qr_path_join(directory, QR_SUMMARY_FILE, &path);
+    status = status != QR_OK ? status : qr_file_open(path, &file, &bytes);
+    if (status == QR_OK && bytes <= MOST_BYTES) {
+        text = calloc(1, (size_t)bytes + 1);
+    }
+    if (text != NULL && qr_file_read_at(file, path, text, (size_t)bytes, 0) != QR_OK) {
+        free(text);
+        text = NULL;
+    }
+    if (status == QR_OK) {
+        close(file);
+    }
+    free(path);
+    return text;
+}

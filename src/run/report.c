@@ -313,6 +313,9 @@ qr_status qr_report_summary(qr_simulation *simulation)
         (void)json_object_set_new(summary, "restarts", json_integer(simulation->checkpoints.restarts));
         (void)json_object_set_new(summary, "resumable", json_boolean(simulation->resumable));
     }
+    if (summary != NULL && simulation->checkpoints.enabled) { /* to be known again by */
+        (void)json_object_set_new(summary, "run_id", json_string(simulation->checkpoints.run_id));
+    }
     qr_checkpoints_to_json(simulation, summary);
     qr_paging_to_json(simulation, summary);
     char *text = summary != NULL ? json_dumps(summary, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;

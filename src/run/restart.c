@@ -212,8 +212,8 @@ static qr_status try_generations(qr_simulation *simulation, const qr_recovery *r
             qr_manifest_destroy(manifest);
             return status;
         }
-        bool reloaded = false;
-        status = qr_reload(simulation, recovery, manifest, &reloaded);
+        bool reloaded = qr_ended_already(simulation, manifest);
+        status = reloaded ? QR_OK : qr_reload(simulation, recovery, manifest, &reloaded);
         if (status == QR_OK && reloaded) {
             take_over(simulation, manifest);
             if (root_speaks(simulation)) {

@@ -137,6 +137,10 @@ static qr_status prepare(qr_simulation *simulation)
         status = restarts ? qr_simulation_restart(simulation) : qr_simulation_check_tiers(simulation);
         (void)qr_timer_lap(&simulation->timers, QR_PHASE_RELOAD, at);
     }
+    if (status == QR_OK && simulation->ended_already) {
+        qr_paging_settle(simulation);
+        return QR_OK;
+    }
     if (status == QR_OK) {
         status = qr_simulation_check_directory(simulation);
     }
@@ -185,7 +189,10 @@ qr_status qr_run_deck(const qr_run_options *options, qr_run_outcome *outcome)
     if (status == QR_OK) {
         status = prepare(&simulation);
     }
-    if (status == QR_OK) {
+    if (status == QR_OK && simulation.ended_already) {
+        qr_ended_report(&simulation);
+        print_decision(&simulation);
+    } else if (status == QR_OK) {
         status = serve_and_step(&simulation);
         if (status == QR_OK) {
             qr_report_end(&simulation);

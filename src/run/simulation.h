@@ -9,6 +9,7 @@
 #include "deck/deck.h"
 #include "io/checkpoint.h"
 #include "io/io.h"
+#include "io/manifest.h"
 #include "io/page_store.h"
 #include "network/network.h"
 #include "page/pager.h"
@@ -153,7 +154,9 @@ typedef struct qr_simulation {
     qr_paging paging;
     bool slab_is_ready; /* qr_slab_prepare */
     qr_checkpoints checkpoints;
-    bool restarted;     /* step, consensus and agents are those of a checkpoint */
+    bool restarted; /* step, consensus and agents are those of a checkpoint */
+    bool
+        ended_already; /* and it is that of the run's last step: agents were not read, tally and state hash are known */
     int64_t first_step; /* that of the checkpoint; 0 */
     int attempt;        /* of the results: 0, or io/attempts.h */
     bool replaces_results;
@@ -257,6 +260,10 @@ qr_status qr_cut(qr_simulation *simulation, int64_t generation, int tier);
 /* restart.c: finds the newest generation that can be read and takes agents, step and decision from it. Collective over
  * the world, after the build. Where --restart auto finds nothing, the run begins afresh. */
 qr_status qr_simulation_restart(qr_simulation *simulation);
+/* ended.c: whether the checkpoint is that of a run's last step, and its results say what it came to; of states that
+ * would have to be paged. Collective over the world. */
+bool qr_ended_already(qr_simulation *simulation, const qr_manifest *manifest);
+void qr_ended_report(const qr_simulation *simulation);
 /* A run that begins afresh finds no checkpoints of another one, or removes them where the deck says so. */
 qr_status qr_simulation_check_tiers(qr_simulation *simulation);
 /* Removes what killed attempts left half-done in the tiers' directories. Collective over the world, before the first

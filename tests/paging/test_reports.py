@@ -27,7 +27,7 @@ output: {directory: out}
 """
 
 
-def run(folder, ranks=1, fault="", deck=DECK, more=()):
+def run(folder, ranks=1, fault="", deck=DECK, more=(), counts=True):
     """Output, lines of metrics, and the summary, of which what is said of pages adds up."""
     with open(os.path.join(folder, "deck.yml"), "w", encoding="utf-8") as out:
         out.write(deck)
@@ -43,7 +43,7 @@ def run(folder, ranks=1, fault="", deck=DECK, more=()):
     for line in [*metrics, summary]:
         paging = line["paging"]
         assert sum(paging["pages_in"].values()) + paging["pages_leaving"] == paging["pages"] == PAGES, line
-        assert paging["updated"] == PAGES * line.get("step", line.get("steps")), line
+        assert not counts or paging["updated"] == PAGES * line.get("step", line.get("steps")), line
     return done.stdout, metrics, summary
 
 
@@ -130,7 +130,35 @@ def checkpoints_add_up():
     assert nvme["committed"] >= 3 and nvme["retired"] == nvme["committed"] - 2, nvme
 
 
+def answer(output):
+    return re.findall(r"^(?:decision|state hash): .*$", output, re.MULTILINE)
+
+
+def ends_are_final():
+    """A run that has ended and is started again fills no tier, and says what it came to. With more steps it goes on; with
+    results of another run in the place of its own it finds out again."""
+    again = ["--set", "checkpoint.every=4 steps", "--restart", "auto"]
+    nothing = "nothing was left to do"
+    with tempfile.TemporaryDirectory() as folder:
+        results = os.path.join(folder, "out", "summary.json")
+        for ranks in (1, 3):
+            first, _, ended = run(folder, ranks, more=again)
+            assert (nothing in first) == (ranks > 1), first
+            before = os.stat(results).st_mtime_ns
+            output, _, summary = run(folder, ranks, more=again)
+            assert nothing in output and answer(output) == answer(first) and summary == ended, output
+            assert os.stat(results).st_mtime_ns == before and "where the time went" not in output, output
+        output, _, summary = run(folder, 1, more=[*again, "--set", "run.steps=10"], counts=False)
+        assert nothing not in output and summary["steps"] == 10 and summary["began_at_step"] == 8, output
+        expected = answer(output)
+        with open(results, "w", encoding="utf-8") as out:
+            json.dump({**summary, "run_id": "another"}, out)
+        output, _, _ = run(folder, 1, more=[*again, "--set", "run.steps=10"], counts=False)
+        assert nothing not in output and answer(output) == expected, output
+
+
 def main():
+    ends_are_final()
     long_steps_are_told_of()
     checkpoints_add_up()
     everything_is_counted()

@@ -131,7 +131,8 @@ typedef struct qr_frame_ops {
     qr_status (*wait_filled)(qr_backend *backend, int64_t ticket);
     qr_status (*wait_evicted)(qr_backend *backend, int64_t ticket);
 
-    /* Bytes per second of pinned copies in, out, and of both at once together, measured now. NULL: there are none. */
+    /* Bytes per second of pinned copies in, out, and of both at once together, measured now; 0 where no memory is left
+     * to do that with. NULL: there are no copies. */
     qr_status (*measure_links)(qr_backend *backend, double *in, double *out, double *both);
 } qr_frame_ops;
 

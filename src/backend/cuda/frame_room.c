@@ -7,8 +7,10 @@
 static const int64_t least_spare_bytes = (int64_t)512 << 20;
 enum { SPARE_SHARE = 33 }; /* or 1 / 33 of the device, if that is more */
 
-enum { COPIES = 6, REPEATS = 3, N_RATES = 3 };
-static const size_t copied_bytes = (size_t)64 << 20;
+enum { REPEATS = 3, N_RATES = 3 };
+static const size_t copied_bytes = (size_t)384 << 20; /* each time and way, in copies of */
+static const size_t most_at_once = (size_t)64 << 20;
+static const size_t least_at_once = (size_t)1 << 20; /* where frames leave little memory */
 
 qr_status qr_cuda_frame_room(const qr_backend_setup *setup, int64_t *n_frames, int64_t *bytes)
 {
@@ -50,24 +52,25 @@ qr_status qr_cuda_frame_room(const qr_backend_setup *setup, int64_t *n_frames, i
 
 /* Memory on both sides for copies in both directions. */
 typedef struct link_buffers {
+    size_t bytes; /* of each */
     cudaStream_t stream[2];
     void *host[2];
     void *device[2];
 } link_buffers;
 
-/* Seconds of COPIES copies in each wanted direction: 0 in, 1 out. */
+/* Seconds of copied_bytes in each wanted direction: 0 in, 1 out. */
 static qr_status time_copies(qr_backend *backend, const link_buffers *buffers, const bool wanted[2], double *seconds)
 {
     qr_status status = QR_OK;
     const double since = qr_now_s();
-    for (int copy = 0; copy < COPIES && status == QR_OK; copy++) {
+    for (size_t copied = 0; copied < copied_bytes && status == QR_OK; copied += buffers->bytes) {
         if (wanted[0]) {
-            status = qr_cuda_check(cudaMemcpyAsync(buffers->device[0], buffers->host[0], copied_bytes,
+            status = qr_cuda_check(cudaMemcpyAsync(buffers->device[0], buffers->host[0], buffers->bytes,
                                                    cudaMemcpyHostToDevice, buffers->stream[0]),
                                    "copying in");
         }
         if (wanted[1] && status == QR_OK) {
-            status = qr_cuda_check(cudaMemcpyAsync(buffers->host[1], buffers->device[1], copied_bytes,
+            status = qr_cuda_check(cudaMemcpyAsync(buffers->host[1], buffers->device[1], buffers->bytes,
                                                    cudaMemcpyDeviceToHost, buffers->stream[1]),
                                    "copying out");
         }
@@ -89,11 +92,11 @@ static qr_status make_buffers(link_buffers *buffers)
         status =
             qr_cuda_check(cudaStreamCreateWithFlags(&buffers->stream[way], cudaStreamNonBlocking), "making a stream");
         if (status == QR_OK) {
-            status = qr_cuda_check(cudaHostAlloc(&buffers->host[way], copied_bytes, cudaHostAllocDefault),
+            status = qr_cuda_check(cudaHostAlloc(&buffers->host[way], buffers->bytes, cudaHostAllocDefault),
                                    "pinned memory to measure copies with");
         }
         if (status == QR_OK) {
-            status = qr_cuda_check(cudaMalloc(&buffers->device[way], copied_bytes), "memory to measure copies with");
+            status = qr_cuda_check(cudaMalloc(&buffers->device[way], buffers->bytes), "memory to measure copies with");
         }
     }
     return status;
@@ -110,6 +113,22 @@ static void free_buffers(link_buffers *buffers)
     }
 }
 
+/* As large as they can be had; bytes 0: not at all, and nothing is left behind. */
+static qr_status make_largest(link_buffers *buffers)
+{
+    qr_status status = QR_RESOURCE;
+    for (size_t bytes = most_at_once; bytes >= least_at_once && status == QR_RESOURCE; bytes /= 2) {
+        *buffers = (link_buffers){.bytes = bytes};
+        status = make_buffers(buffers);
+        if (status == QR_RESOURCE) {
+            free_buffers(buffers);
+            (void)cudaGetLastError(); /* not to be taken for the next call's */
+            *buffers = (link_buffers){0};
+        }
+    }
+    return status == QR_RESOURCE ? QR_OK : status;
+}
+
 qr_status qr_cuda_measure_links(qr_backend *backend, double *in, double *out, double *both)
 {
     static const bool wanted[N_RATES][2] = {{true, false}, {false, true}, {true, true}};
@@ -117,13 +136,13 @@ qr_status qr_cuda_measure_links(qr_backend *backend, double *in, double *out, do
     link_buffers buffers = {0};
     qr_status status = qr_cuda_check_lost(backend);
     if (status == QR_OK) {
-        status = make_buffers(&buffers);
+        status = make_largest(&buffers);
     }
-    for (int repeat = 0; repeat <= REPEATS && status == QR_OK; repeat++) { /* the first one warms up */
+    for (int repeat = 0; repeat <= REPEATS && buffers.bytes > 0 && status == QR_OK; repeat++) { /* first: warms up */
         for (int rate = 0; rate < N_RATES && status == QR_OK; rate++) {
             double seconds = 0;
             status = time_copies(backend, &buffers, wanted[rate], &seconds);
-            const double bytes = (rate == 2 ? 2.0 : 1.0) * COPIES * (double)copied_bytes;
+            const double bytes = (rate == 2 ? 2.0 : 1.0) * (double)copied_bytes;
             if (repeat > 0 && seconds > 0.0 && bytes / seconds > best[rate]) {
                 best[rate] = bytes / seconds;
             }

@@ -145,9 +145,10 @@ void qr_cuda_frames_free_host(qr_backend *backend, void *memory)
     for (size_t i = 0; i < frames->n_pinned; i++) {
         if (ranges[i].memory == memory) {
             ranges[i] = ranges[--frames->n_pinned];
-            (void)qr_cuda_frames_wait(backend, QR_CUDA_FILLS, frames->queues[QR_CUDA_FILLS].issued);
-            (void)qr_cuda_frames_wait(backend, QR_CUDA_EVICTIONS, frames->queues[QR_CUDA_EVICTIONS].issued);
-            if (!backend->is_lost) { /* else this would wait for ever */
+            for (int name = 0; name < QR_CUDA_QUEUES; name++) { /* as giving back does, but that has no bound */
+                (void)qr_cuda_frames_wait(backend, (qr_cuda_queue_name)name, frames->queues[name].issued);
+            }
+            if (!backend->is_lost) {
                 (void)cudaFreeHost(memory);
             }
             return;

@@ -203,13 +203,21 @@ static qr_status frames_make_first(qr_backend *backend, int64_t page, int64_t fr
     return status;
 }
 
-/* How many copies from the first on are one: neighbouring frames, neighbouring memory. */
-static int64_t join_copies(const qr_cuda_frames *frames, const qr_frame_copy *copies, int64_t n, int64_t *agents)
+static bool is_pinned(const qr_backend *backend, const qr_frame_copy *copy, int64_t agents)
 {
+    return qr_cuda_frames_is_pinned(backend, copy->host, (size_t)(agents * backend->frames->agent_bytes));
+}
+
+/* How many copies from the first on are one: neighbouring frames, neighbouring memory, all of one kind. */
+static int64_t join_copies(const qr_backend *backend, const qr_frame_copy *copies, int64_t n, int64_t *agents)
+{
+    const qr_cuda_frames *frames = backend->frames;
+    const bool pinned = is_pinned(backend, copies, copies[0].agents);
     int64_t joined = 1;
     *agents = copies[0].agents;
     while (joined < n && *agents == joined * frames->page_agents && copies[joined].frame == copies[0].frame + joined &&
-           (unsigned char *)copies[joined].host == (unsigned char *)copies[0].host + *agents * frames->agent_bytes) {
+           (unsigned char *)copies[joined].host == (unsigned char *)copies[0].host + *agents * frames->agent_bytes &&
+           is_pinned(backend, copies, *agents + copies[joined].agents) == pinned) {
         *agents += copies[joined++].agents;
     }
     return joined;
@@ -223,10 +231,11 @@ static qr_status copy_one(qr_backend *backend, qr_cuda_queue_name name, const qr
     float *frame = frames->memory + copy->frame * frames->page_agents * backend->model->state_dim;
     const bool in = name == QR_CUDA_FILLS;
     /* A copy from or to memory that is not pinned waits for what stands before it, and without a bound. */
-    const bool waits = !qr_cuda_frames_is_pinned(backend, copy->host, bytes);
+    const bool waits = !is_pinned(backend, copy, agents);
     qr_status status = QR_OK;
     for (int q = 0; waits && q < QR_CUDA_QUEUES && status == QR_OK; q++) {
-        status = qr_cuda_frames_wait(backend, (qr_cuda_queue_name)q, follows[q]);
+        status = qr_cuda_frames_wait(backend, (qr_cuda_queue_name)q,
+                                     q == (int)name ? frames->queues[name].issued : follows[q]);
     }
     return status == QR_OK
                ? qr_cuda_check(cudaMemcpyAsync(in ? (void *)frame : copy->host, in ? copy->host : (void *)frame, bytes,
@@ -242,7 +251,7 @@ static qr_status copy_in_turn(qr_backend *backend, qr_cuda_queue_name name, cons
     qr_status status = QR_OK;
     for (int64_t i = 0; i < n && status == QR_OK;) {
         int64_t agents = 0;
-        const int64_t joined = join_copies(backend->frames, copies + i, n - i, &agents);
+        const int64_t joined = join_copies(backend, copies + i, n - i, &agents);
         status = copy_one(backend, name, &copies[i], agents, follows);
         i += joined;
     }
@@ -253,8 +262,7 @@ static bool all_are_pinned(const qr_backend *backend, const qr_frame_copy *copie
 {
     bool pinned = true;
     for (int64_t i = 0; i < n && pinned; i++) {
-        pinned = qr_cuda_frames_is_pinned(backend, copies[i].host,
-                                          (size_t)(copies[i].agents * backend->frames->agent_bytes));
+        pinned = is_pinned(backend, &copies[i], copies[i].agents);
     }
     return pinned;
 }
@@ -280,7 +288,7 @@ static qr_status copy_all(qr_backend *backend, qr_cuda_queue_name name, const qr
             float *frame = frames->memory + copies[i].frame * frames->page_agents * backend->model->state_dim;
             to[count] = name == QR_CUDA_FILLS ? (void *)frame : copies[i].host;
             from[count] = name == QR_CUDA_FILLS ? copies[i].host : (void *)frame;
-            i += join_copies(frames, copies + i, n - i, &agents);
+            i += join_copies(backend, copies + i, n - i, &agents);
             bytes[count] = (size_t)(agents * frames->agent_bytes);
         }
         status = qr_cuda_check(

@@ -161,8 +161,9 @@ static qr_status make_queue(qr_backend *backend, qr_cuda_queue_name name)
     qr_cuda_queue *q = &backend->frames->queues[name];
     const unsigned flags = name == QR_CUDA_UPDATES ? cudaEventDefault : cudaEventDisableTiming;
     qr_status status = QR_OK;
-    q->stream = backend->stream;
-    if (name != QR_CUDA_UPDATES) {
+    if (name == QR_CUDA_UPDATES) {
+        q->stream = backend->stream;
+    } else {
         status = qr_cuda_check(cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking), "making a stream");
     }
     for (int i = 0; i < QR_CUDA_IN_FLIGHT && status == QR_OK; i++) {

@@ -167,6 +167,7 @@ static void only_pages_with_active_agents_are_touched(void **state)
         crowd *c = make_crowd(activations[number / 2]);
         const paged_setup setup = {
             .on_device = number % 2 != 0, .sequential = true, .correlated = true, .ahead = AHEAD, .threads = 3};
+        const int top = setup.on_device ? QR_MEMORY_GPU : QR_MEMORY_CPU;
         int64_t rested = 0, moved = 0;
         paged p;
         open_between(c, &setup, &p);
@@ -189,7 +190,7 @@ static void only_pages_with_active_agents_are_touched(void **state)
             assert_memory_equal(&out, &c->tally, sizeof out);
             const qr_pager_counters now = counters_of(&p);
             for (int tier = 0; tier < QR_N_MEMORY_TIERS; tier++) {
-                came += now.up[tier].pages - then.up[tier].pages;
+                came += now.links[tier][top].pages - then.links[tier][top].pages;
             }
             assert_int_equal(now.touched - then.touched, active);
             assert_int_equal(now.passed - then.passed, PAGES - active);

@@ -193,4 +193,7 @@ int qr_lattice_colour(const qr_network_spec *spec, int64_t agent);
  * edge list whose file has not been read counts nothing. */
 int64_t qr_network_bytes_estimate(const qr_network_spec *spec, int n_parts);
 
+/* Of it, the neighbour lists of n_own agents, about: what a device holds as well. 0 where there are none. */
+int64_t qr_network_list_bytes(const qr_network_spec *spec, int64_t n_own);
+
 #endif

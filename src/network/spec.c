@@ -173,24 +173,46 @@ qr_status qr_network_spec_from_deck(const qr_deck *deck, qr_network_spec *out)
     return status;
 }
 
+/* Neighbours of an agent on average, about; 0 where there are no lists of them. */
+static double listed_degree(const qr_network_spec *spec)
+{
+    switch (spec->kind) {
+    case QR_NETWORK_RANDOM_REGULAR:
+    case QR_NETWORK_SMALL_WORLD: return (double)spec->degree;
+    case QR_NETWORK_ERDOS_RENYI: return spec->mean_degree;
+    case QR_NETWORK_SCALE_FREE: return 2.0 * (double)spec->attach;
+    case QR_NETWORK_EDGE_LIST: return spec->mean_degree; /* once the file has been read */
+    default: return 0.0;
+    }
+}
+
+static bool has_lists(const qr_network_spec *spec)
+{
+    return spec->kind != QR_NETWORK_COMPLETE && !qr_network_is_lattice(spec->kind);
+}
+
+static double list_bytes(const qr_network_spec *spec, double agents)
+{
+    return (agents + 1) * (double)sizeof(int64_t) + agents * listed_degree(spec) * (double)sizeof(uint32_t);
+}
+
+int64_t qr_network_list_bytes(const qr_network_spec *spec, int64_t n_own)
+{
+    const double bytes = has_lists(spec) ? list_bytes(spec, (double)n_own) : 0.0;
+    return bytes < 9e18 ? (int64_t)bytes : INT64_MAX;
+}
+
 int64_t qr_network_bytes_estimate(const qr_network_spec *spec, int n_parts)
 {
     const double agents = (double)spec->n_agents / n_parts;
-    double degree;
-    switch (spec->kind) {
-    case QR_NETWORK_RANDOM_REGULAR:
-    case QR_NETWORK_SMALL_WORLD: degree = (double)spec->degree; break;
-    case QR_NETWORK_ERDOS_RENYI: degree = spec->mean_degree; break;
-    case QR_NETWORK_SCALE_FREE: degree = 2.0 * (double)spec->attach; break;
-    default: {
+    if (!has_lists(spec)) {
         const double peer_bytes = sizeof(qr_halo_peer) + 2 * (sizeof(qr_run) + sizeof(qr_place));
         return (int64_t)(sizeof(qr_network) + (qr_network_is_lattice(spec->kind) ? 4 * peer_bytes : 0));
     }
-    }
-    const double ends = agents * degree;
+    const double ends = agents * listed_degree(spec);
     const double others = (double)spec->n_agents - agents;
     const double remote = ends < others ? ends : others;
-    const double rows = (agents + 1) * (double)sizeof(int64_t) + ends * (double)sizeof(uint32_t);
+    const double rows = list_bytes(spec, agents);
     const double halo = remote * (double)(sizeof(qr_run) + sizeof(qr_edge));
     /* While it is built, a part also holds its arcs, and with several parts a received copy of most of them. */
     const double building = ends * (double)sizeof(qr_edge) * (n_parts > 1 ? 2 : 1);

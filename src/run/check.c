@@ -32,6 +32,16 @@ static void describe(const qr_simulation *simulation, const qr_model *model, cha
     qr_describe_need(&need, parts, sizeof parts);
     qr_paging_append(out, n, "memory: a compute rank needs about %s of its node's: %s\n",
                      qr_bytes_text((double)qr_memory_need_bytes(&need), whole), parts);
+    if (simulation->spec.kind == QR_NETWORK_EDGE_LIST) {
+        qr_paging_append(out, n, "  and what the network's file holds, which `quorate run --dry-run` reads\n");
+    }
+    if (simulation->on_device) {
+        need = qr_estimate_device(simulation, model, 0);
+        qr_describe_need(&need, parts, sizeof parts);
+        qr_paging_append(out, n, "  and about %s of its GPU's: %s%s\n",
+                         qr_bytes_text((double)qr_memory_need_bytes(&need), whole), parts,
+                         simulation->ops->frames->memory == NULL ? "" : " (an estimate: no GPU is here)");
+    }
     qr_paging_append(out, n, "  this machine has %s, of which %s are free; planned for %d compute rank%s on %d node%s",
                      qr_bytes_text((double)qr_machine_memory(), have),
                      qr_bytes_text((double)qr_machine_free_memory(), left), comm->n_parts,
@@ -63,15 +73,22 @@ static qr_status make_plan(qr_simulation *simulation, const qr_run_options *opti
                          "memory: what is needed depends on the network's file; `quorate run --dry-run` reads it\n");
         return QR_OK;
     }
+    if (simulation->spec.kind == QR_NETWORK_EDGE_LIST) {
+        simulation->spec.mean_degree = 0.0; /* not known before its file is read */
+    }
     qr_model_network described = qr_describe_network(&simulation->spec, 0);
     qr_status status = qr_model_create(deck, &described, NULL, &model);
     if (status == QR_OK) {
         status = qr_comm_foresee(options->n_ranks, options->n_nodes, deck->comm.ranks_per_node, deck->io.ranks_per_node,
                                  &simulation->comm);
     }
-    status = status == QR_OK ? qr_paging_foresee(simulation, model) : status;
+    if (status == QR_OK) {
+        qr_foresee_backend(simulation);
+        status = qr_paging_foresee(simulation, model);
+    }
     if (status == QR_OK) {
         describe(simulation, model, out, n);
+        qr_warn_of_gpu_tier(simulation);
         qr_warn_of_memory(simulation, model);
     } else if (options->n_ranks == 1) {
         status = qr_error_context(status, "in a job of one rank (check --ranks N --nodes N plans for others)");

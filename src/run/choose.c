@@ -36,12 +36,28 @@ qr_status qr_choose_backend(qr_simulation *simulation)
     }
     if (cuda != NULL) {
         simulation->ops = cuda;
+        simulation->on_device = true;
     }
     if (choice == QR_BACKEND_AUTO) {
         (void)snprintf(simulation->backend_reason, sizeof simulation->backend_reason, "auto: %.150s",
                        cuda != NULL ? "every compute rank has a GPU" : qr_error_message());
     }
     return QR_OK;
+}
+
+void qr_foresee_backend(qr_simulation *simulation)
+{
+    char why[QR_MESSAGE_BYTES / 2] = "";
+    int choice = simulation->deck->compute.backend;
+    const qr_backend_ops *cuda = choice == QR_BACKEND_CPU ? NULL : qr_backend_load_cuda(why, sizeof why);
+    int here = cuda != NULL ? 1 : 0;
+    if (simulation->comm->compute != MPI_COMM_NULL) {
+        MPI_Allreduce(MPI_IN_PLACE, &here, 1, MPI_INT, MPI_MIN, simulation->comm->compute);
+    }
+    simulation->ops = here != 0 ? cuda : qr_backend_find("cpu");
+    simulation->on_device = choice == QR_BACKEND_CUDA || here != 0;
+    (void)snprintf(simulation->backend_reason, sizeof simulation->backend_reason, "%.150s",
+                   choice == QR_BACKEND_CPU ? "compute.backend: cpu" : why);
 }
 
 /* True when no two compute ranks drive the same device. */

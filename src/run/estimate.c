@@ -1,12 +1,13 @@
 /* About how much memory a run needs, before it takes any: small buffers are left out. */
 #include "run/paging.h"
 
+#include "backend/layout.h"
 #include "base/log.h"
 
 #include <string.h>
 
 /* Length of a part's view: own agents and the halo, at most as long as the network can make it. */
-static int64_t view_estimate(const qr_network_spec *spec, int64_t n_own)
+int64_t qr_estimate_view(const qr_network_spec *spec, int64_t n_own)
 {
     int64_t rest = spec->n_agents - n_own;
     switch (spec->kind) {
@@ -32,11 +33,30 @@ qr_memory_need qr_estimate_part(const qr_simulation *simulation, const qr_model 
     const qr_paging *paging = &simulation->paging; /* that of this rank is much as everybody's */
     int64_t states = n_own * model->state_dim * (int64_t)sizeof(float);
     int64_t elsewhere = paging->wanted ? paging->needed_bytes - qr_paging_resident_bytes(paging) : 0;
-    return (qr_memory_need){.votes = ops->bytes_estimate(model, spec, n_own, view_estimate(spec, n_own)) - states,
-                            .states = states > elsewhere ? states - elsewhere : 0,
+    qr_memory_need need = {.states = states > elsewhere ? states - elsewhere : 0,
+                           .network = (model->sweeps ? qr_network_colour_bytes(spec, n_own) : 0) +
+                                      qr_network_bytes_estimate(spec, simulation->comm->n_parts),
+                           .buffers = (int64_t)qr_queue_bytes(&shape)};
+    if (simulation->on_device) {
+        need.states = paging->wanted ? qr_paging_resident_bytes(paging) : 0;
+    } else {
+        need.votes = ops->bytes_estimate(model, spec, n_own, qr_estimate_view(spec, n_own)) - states;
+    }
+    return need;
+}
+
+qr_memory_need qr_estimate_device(const qr_simulation *simulation, const qr_model *model, int part)
+{
+    const qr_network_spec *spec = &simulation->spec;
+    const qr_paging *paging = &simulation->paging;
+    int64_t n_own = qr_partition_range(spec->n_agents, simulation->comm->n_parts, part).count;
+    qr_device_bytes bytes = qr_layout_device_bytes(model, spec, n_own, qr_estimate_view(spec, n_own));
+    int64_t pages = paging->tiers[QR_MEMORY_GPU].pages * paging->page_agents * paging->agent_bytes;
+    return (qr_memory_need){.votes = bytes.votes,
+                            .states = paging->wanted ? qr_min64(pages, bytes.states) : bytes.states,
                             .network = (model->sweeps ? qr_network_colour_bytes(spec, n_own) : 0) +
-                                       qr_network_bytes_estimate(spec, simulation->comm->n_parts),
-                            .buffers = (int64_t)qr_queue_bytes(&shape)};
+                                       qr_network_list_bytes(spec, n_own),
+                            .buffers = bytes.staging + bytes.weights};
 }
 
 int64_t qr_memory_need_bytes(const qr_memory_need *need)
@@ -97,6 +117,24 @@ void qr_warn_of_memory(const qr_simulation *simulation, const qr_model *model)
     }
 }
 
+void qr_warn_of_gpu_tier(const qr_simulation *simulation)
+{
+    if (!simulation->on_device && simulation->deck->memory.tiers.gpu.capacity > 0 && simulation->comm->me.part == 0) {
+        qr_warning("memory.tiers.gpu.capacity is without effect: agents are not computed on a GPU (%s)",
+                   simulation->backend_reason);
+    }
+}
+
+static void print_device(const qr_simulation *simulation, const qr_model *model, int part)
+{
+    qr_memory_need need = qr_estimate_device(simulation, model, part);
+    char whole[32];
+    char parts[160];
+    qr_describe_need(&need, parts, sizeof parts);
+    qr_info("    of its GPU about %s (%s)%s", qr_bytes_text((double)qr_memory_need_bytes(&need), whole), parts,
+            simulation->ops->frames->memory == NULL ? "" : "; an estimate, as no GPU is here");
+}
+
 void qr_print_plan(const qr_simulation *simulation, const qr_model *model)
 {
     const qr_comm *comm = simulation->comm;
@@ -114,6 +152,9 @@ void qr_print_plan(const qr_simulation *simulation, const qr_model *model)
         qr_info("  compute rank %d on node %d: agents %lld to %lld, about %.3f GiB (%s)", part,
                 comm->all[comm->world_of_part[part]].node, (long long)range.first,
                 (long long)(range.first + range.count - 1), gib(bytes), parts);
+        if (simulation->on_device) {
+            print_device(simulation, model, part);
+        }
     }
     qr_info("  all compute ranks: about %.3f GiB, %.2f bytes an agent; this machine has %.1f GiB", gib(total),
             (double)total / (double)simulation->spec.n_agents, gib(qr_machine_memory()));

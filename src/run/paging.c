@@ -415,26 +415,43 @@ qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup)
     return status;
 }
 
-bool qr_paging_expects_device(const qr_deck *deck)
+/* Room on a GPU before there is a network: its lists are taken off by what they are expected to be. */
+static qr_status look_at_device(const qr_simulation *simulation, const qr_model *model, qr_paging_place *place)
 {
-    return deck->compute.backend == QR_BACKEND_CUDA ||
-           (deck->compute.backend == QR_BACKEND_AUTO && deck->memory.tiers.gpu.capacity > 0);
+    const qr_comm *comm = simulation->comm;
+    const qr_network_spec *spec = &simulation->spec;
+    qr_range own = qr_partition_range(spec->n_agents, comm->n_parts, comm->me.part);
+    qr_network network = {.spec = *spec,
+                          .n_parts = comm->n_parts,
+                          .part = comm->me.part,
+                          .own = own,
+                          .view = qr_estimate_view(spec, own.count)};
+    qr_backend_setup setup = {.model = model, .network = &network, .page_agents = place->page_agents};
+    setup.places = qr_ranks_of_machine(comm, &setup.place);
+    qr_status status = simulation->ops->frames->room(&setup, &place->device_frames, &place->device_free);
+    int64_t frame = place->page_agents * place->agent_bytes;
+    int64_t lists = (qr_network_list_bytes(spec, own.count) + frame - 1) / frame;
+    place->device_frames -= qr_min64(lists, place->device_frames);
+    return status;
 }
 
 qr_status qr_paging_foresee(qr_simulation *simulation, const qr_model *model)
 {
-    const qr_comm *comm = simulation->comm;
-    bool on_device = qr_paging_expects_device(simulation->deck);
-    if (comm->me.role != QR_ROLE_COMPUTE) {
-        return QR_OK;
-    }
+    const qr_frame_ops *frames = simulation->ops->frames;
+    bool is_auto = simulation->deck->memory.tiers.gpu.capacity == 0;
+    bool is_here = frames != NULL && frames->memory == NULL;
     simulation->threads = qr_threads_of_rank(simulation);
-    if (model->state_dim == 0 || (on_device && simulation->deck->memory.tiers.gpu.capacity == 0)) {
+    if (model->state_dim == 0 || (simulation->on_device && is_auto && !is_here)) {
         return QR_OK;
     }
     qr_paging_place place = find_place(simulation, model);
-    place.on_device = on_device;
-    qr_status status = plan_here(simulation, &place);
+    place.on_device = simulation->on_device;
+    qr_status status = QR_OK;
+    if (is_here && is_auto) {
+        status = look_at_device(simulation, model, &place);
+    }
+    status = status == QR_OK ? plan_here(simulation, &place)
+                             : qr_error_context(status, "compute rank %d", simulation->comm->me.part);
     simulation->threads = spare_a_thread(simulation, simulation->threads);
     return status;
 }

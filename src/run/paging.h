@@ -43,7 +43,7 @@ qr_status qr_paging_decide(qr_simulation *simulation, qr_backend_setup *setup);
 void qr_paging_share(qr_simulation *simulation);
 
 /* For a dry run, and for a check, whose communication is foreseen: what would lie where, with how many threads. Sets
- * simulation->paging and threads. Local: I/O ranks have nothing to say. */
+ * simulation->paging and threads. Of compute ranks, after qr_foresee_backend; local. */
 qr_status qr_paging_foresee(qr_simulation *simulation, const qr_model *model);
 
 /* sum_paging.c: counts of all compute ranks and servers, as far as they are. Collective over compute, between two
@@ -59,9 +59,8 @@ int64_t qr_paging_resident_bytes(const qr_paging *paging);
 
 /* --- paging_text.c: the plan in words, a line each, no more than n bytes --- */
 
-/* Whether a deck says anything of where states are to be, and whether it names a GPU, before one is looked for. */
+/* Whether a deck says anything of where states are to be. */
 bool qr_paging_is_told(const qr_deck *deck);
-bool qr_paging_expects_device(const qr_deck *deck);
 
 /* Appends to a text in n bytes, as far as it fits. */
 void qr_paging_append(char *text, size_t n, const char *format, ...) QR_PRINTF(3, 4);

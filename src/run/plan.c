@@ -56,9 +56,15 @@ qr_status qr_simulation_plan(qr_simulation *simulation)
         status = look_at_files(simulation);
     }
     if (status == QR_OK) {
-        status = qr_comm_agree(comm->world, qr_paging_foresee(simulation, model));
+        if (comm->me.role == QR_ROLE_COMPUTE) {
+            qr_foresee_backend(simulation);
+            status = qr_paging_foresee(simulation, model);
+        }
+        status = qr_comm_agree(comm->world, status);
     }
     if (status == QR_OK && comm->me.role == QR_ROLE_COMPUTE && comm->me.part == 0) {
+        qr_warn_of_gpu_tier(simulation);
+        qr_warn_of_memory(simulation, model);
         qr_print_plan(simulation, model);
         if (model->state_dim > 0 && simulation->paging.n_pages > 0 && qr_paging_is_told(simulation->deck)) {
             qr_paging_print_plan(simulation, &simulation->paging);

@@ -167,6 +167,7 @@ static qr_status build_backend(qr_simulation *simulation, const float *weights, 
         return status;
     }
     bind_near_device(simulation, place);
+    qr_warn_of_gpu_tier(simulation);
     qr_backend_setup setup = {.model = simulation->model,
                               .network = simulation->network,
                               .file_votes = file_votes,
@@ -210,6 +211,9 @@ qr_status qr_simulation_build(qr_simulation *simulation)
         return status;
     }
     (void)qr_timer_lap(&simulation->timers, QR_PHASE_NETWORK, at);
+    if (status == QR_OK && simulation->spec.kind == QR_NETWORK_EDGE_LIST) {
+        simulation->spec.mean_degree = (double)simulation->facts.degree_sum / (double)simulation->spec.n_agents;
+    }
     if (status == QR_OK && deck->agents.count == 0) {
         deck->agents.count = simulation->spec.n_agents;
         qr_deck_mark_derived(deck, "agents.count");

@@ -143,6 +143,7 @@ typedef struct qr_simulation {
     qr_model *model; /* compute ranks only, from here on */
     qr_network *network;
     const qr_backend_ops *ops;
+    bool on_device;           /* what computes is a GPU, or shall be one when there is one */
     char backend_reason[192]; /* why this backend */
     const char *exchange_name;
     bool device_messages; /* halo votes go to MPI in device memory */
@@ -192,6 +193,9 @@ void qr_simulation_clear(qr_simulation *simulation);
 
 /* choose.c: collective over the compute ranks. The first sets ops, the second joins the parts where it can. */
 qr_status qr_choose_backend(qr_simulation *simulation);
+/* The same for a dry run or a check: where the deck wants GPUs and none is here, ops are the CPU's, on_device is set.
+ */
+void qr_foresee_backend(qr_simulation *simulation);
 qr_status qr_choose_exchange(qr_simulation *simulation);
 
 /* plan.c: a dry run. Collective over the world. */
@@ -203,13 +207,18 @@ qr_status qr_simulation_read_edges(qr_simulation *simulation, qr_edge **mine, in
 qr_status qr_simulation_read_initial(qr_simulation *simulation, uint8_t **mine);
 qr_status qr_simulation_read_weights(qr_simulation *simulation, float **weights);
 
-/* estimate.c: bytes of the node's memory that a compute rank would need, about; prints the plan of a dry run. */
+/* estimate.c: bytes of the node's memory, or of its GPU's, that a compute rank would need, about; prints the plan of a
+ * dry run. */
 typedef struct qr_memory_need {
     int64_t votes, states, network, buffers; /* states: those that are not elsewhere, where they are paged */
 } qr_memory_need;
 qr_memory_need qr_estimate_part(const qr_simulation *simulation, const qr_model *model, int part);
+qr_memory_need qr_estimate_device(const qr_simulation *simulation, const qr_model *model, int part);
+/* A part of the network's halo in it is as long as it can be. */
+int64_t qr_estimate_view(const qr_network_spec *spec, int64_t n_own);
 int64_t qr_memory_need_bytes(const qr_memory_need *need);
 void qr_describe_need(const qr_memory_need *need, char *out, size_t n); /* "votes 2 MiB, states ..." */
+void qr_warn_of_gpu_tier(const qr_simulation *simulation); /* that has no effect, as nothing is computed on a GPU */
 void qr_warn_of_memory(const qr_simulation *simulation, const qr_model *model);
 void qr_print_plan(const qr_simulation *simulation, const qr_model *model);
 

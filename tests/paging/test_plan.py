@@ -144,6 +144,28 @@ def test_refusals():
     assert code == 0, err
 
 
+def test_gpu():
+    """Bytes of a GPU are told, whether one is here or not; a tier that has no effect is told of."""
+    limit = ("--set", "memory.tiers.gpu.capacity=128 KiB")
+    for arguments in (["check"], ["run", "--dry-run"], ["run"]):
+        code, out, err = call(deck(), *arguments, *limit)
+        words = "memory.tiers.gpu.capacity is without effect: agents are not computed on a GPU"
+        assert code == 0 and err.count(words) == 1, (arguments, code, err)
+        clear()
+        code, out, err = call(deck(), *arguments)
+        assert code == 0 and err == "" and "GPU's" not in out, (arguments, code, err)
+        clear()
+    for arguments in (["check"], ["run", "--dry-run"]):
+        # Four votes fit a byte, with room before and behind, twice; 16 MiB take votes on their way.
+        code, out, err = call(deck(), *arguments, *limit, "--set", "compute.backend=cuda")
+        assert code == 0 and err == "", (arguments, code, err)
+        words = r"of its GPU.*votes 24[.0-9]* KiB, states 128 KiB, network 0 B, buffers 16[.0-9]* MiB"
+        assert re.search(words, out) and "gpu   holds 2 pages, 128 KiB" in out, (arguments, out)
+        assert "cpu   holds 4 pages, 256 KiB; a step moves 4 pages" in out, out
+        code, out, err = call(deck("voter"), *arguments, "--set", "compute.backend=cuda")
+        assert code == 0 and re.search(r"of its GPU.*votes [0-9.]+ KiB, states 0 B, network 0 B", out), (arguments, out)
+
+
 def test_small_disk():
     """A disk of 1600 KiB under both tiers: what is free counts once, and what a killed run left counts as free."""
     os.mkdir("pages")

@@ -110,6 +110,8 @@ static void test_estimate_grows_with_edges(void **state)
     const qr_network_spec regular = accept("agents: {count: 1e9}\nnetwork: {kind: random_regular, degree: 8}");
     const int64_t one = qr_network_bytes_estimate(&regular, 1);
     assert_true(one > INT64_C(8000000000) * 20); /* arcs of 16 bytes and neighbours of 4 */
+    assert_int_equal(qr_network_list_bytes(&lattice, 1000), 0);
+    assert_int_equal(qr_network_list_bytes(&regular, 1000), 1001 * 8 + 1000 * regular.degree * 4);
     assert_true(qr_network_bytes_estimate(&regular, 10) < one / 4);
 }
 

@@ -1,6 +1,7 @@
 /* The CUDA backend's entry points. */
 #include "backend/cuda/frame_ops.h"
 
+#include "backend/layout.h"
 #include "base/memory.h"
 
 #include <stdio.h>
@@ -159,7 +160,6 @@ static int64_t state_bytes(const qr_backend_setup *setup)
 int64_t qr_cuda_planned_bytes(const qr_backend_setup *setup, int64_t bytes)
 {
     const qr_network *network = setup->network;
-    const qr_neural *net = &setup->model->neural;
     int64_t lists = 0;
     if (network->rows.row != NULL) {
         lists = (network->own.count + 1) * (int64_t)sizeof(int64_t) +
@@ -169,12 +169,8 @@ int64_t qr_cuda_planned_bytes(const qr_backend_setup *setup, int64_t bytes)
         const qr_halo_peer *peer = &network->halo.peers[i];
         lists += (peer->n_send + peer->n_place) * (int64_t)sizeof(qr_copy) + peer->send_count + peer->recv_count;
     }
-    if (setup->model->state_dim > 0) { /* plain and packed twice */
-        lists += 3 * (int64_t)sizeof(float) * (net->hidden + (int64_t)net->n_options) *
-                 (2 * (int64_t)net->n_options + 2 * (int64_t)net->state_dim);
-    }
-    return lists + qr_cuda_bytes_estimate(setup->model, &network->spec, network->own.count, network->view) -
-           state_bytes(setup) + bytes;
+    qr_device_bytes rest = qr_layout_device_bytes(setup->model, &network->spec, network->own.count, network->view);
+    return lists + rest.votes + rest.weights + rest.staging + bytes;
 }
 
 static qr_status cuda_create(const qr_backend_setup *setup, qr_backend **out)
@@ -267,8 +263,8 @@ static qr_status fetch(qr_backend *backend, void *out, const void *from, size_t 
 static qr_status fetch_votes(qr_backend *backend, int64_t first, int64_t count, uint8_t *out)
 {
     qr_status status = qr_cuda_check_lost(backend);
-    for (int64_t at = 0; at < count && status == QR_OK; at += QR_CUDA_STAGING) {
-        int64_t n = count - at < QR_CUDA_STAGING ? count - at : QR_CUDA_STAGING;
+    for (int64_t at = 0; at < count && status == QR_OK; at += QR_DEVICE_STAGING) {
+        int64_t n = count - at < QR_DEVICE_STAGING ? count - at : QR_DEVICE_STAGING;
         qr_launch_load(&backend->part, first + at, n, backend->staging, backend->stream);
         status = fetch(backend, out + at, backend->staging, (size_t)n, "reading votes");
     }
@@ -334,8 +330,8 @@ static qr_status cuda_write_votes(qr_backend *backend, int64_t first, int64_t co
 {
     qr_status status = qr_cuda_wait(backend);
     backend->is_up_to_date = false;
-    for (int64_t at = 0; at < count && status == QR_OK; at += QR_CUDA_STAGING) {
-        int64_t n = count - at < QR_CUDA_STAGING ? count - at : QR_CUDA_STAGING;
+    for (int64_t at = 0; at < count && status == QR_OK; at += QR_DEVICE_STAGING) {
+        int64_t n = count - at < QR_DEVICE_STAGING ? count - at : QR_DEVICE_STAGING;
         status = qr_cuda_check(
             cudaMemcpyAsync(backend->staging, votes + at, (size_t)n, cudaMemcpyHostToDevice, backend->stream),
             "writing votes");

@@ -11,7 +11,7 @@
 typedef struct qr_nccl qr_nccl;
 typedef struct qr_cuda_frames qr_cuda_frames;
 
-enum { QR_CUDA_STAGING = 1 << 24, QR_CUDA_TIMED_COLOURS = 16 };
+enum { QR_CUDA_TIMED_COLOURS = 16 };
 
 /* What is exchanged with one part, as lists of copies in device memory. */
 typedef struct qr_cuda_peer {
@@ -86,7 +86,7 @@ struct qr_backend {
 
     void *registered; /* the caller's memory; NULL: none */
     size_t registered_bytes;
-    uint8_t *staging;    /* device, QR_CUDA_STAGING bytes: votes on their way in and out */
+    uint8_t *staging;    /* device, QR_DEVICE_STAGING bytes: votes on their way in and out */
     int64_t *handed_in;  /* device: [2][n_options] */
     int64_t *handed_out; /* pinned: the same, or a row */
 

@@ -7,37 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    DRAWN_AT_ONCE = 1 << 16,
-    PADDING_WORDS = 64,  /* readable before and behind a plane */
-    PADDING_BYTES = 4096 /* the same for packed votes */
-};
-
-/* log2 of how many votes fit a byte. */
-static uint32_t packing_for(uint32_t n_options)
-{
-    return n_options <= 2 ? 3 : n_options <= 4 ? 2 : n_options <= 16 ? 1 : 0;
-}
-
-static int64_t plane_words(int64_t view)
-{
-    return view / 64 + 2 + 2 * PADDING_WORDS;
-}
-
-static int64_t packed_bytes(int64_t view, uint32_t packing)
-{
-    return (view >> packing) + 2 * PADDING_BYTES;
-}
+enum { DRAWN_AT_ONCE = 1 << 16 };
 
 int64_t qr_cuda_bytes_estimate(const qr_model *model, const qr_network_spec *spec, int64_t n_own, int64_t view)
 {
-    int n_planes = 0;
-    int64_t buffers = model->sweeps ? 1 : 2;
-    int64_t votes = qr_layout_has_planes(model, spec, &n_planes)
-                        ? n_planes * plane_words(view) * 8
-                        : packed_bytes(view, packing_for(model->rule.n_options));
-    int64_t frozen = model->zealots > 0 ? n_own / 8 : 0;
-    return buffers * votes + frozen + n_own * model->state_dim * (int64_t)sizeof(float) + QR_CUDA_STAGING;
+    qr_device_bytes bytes = qr_layout_device_bytes(model, spec, n_own, view);
+    return bytes.votes + bytes.states + bytes.staging;
 }
 
 static qr_status allocate_votes(qr_backend *backend)
@@ -47,13 +22,14 @@ static qr_status allocate_votes(qr_backend *backend)
     for (int buffer = 0; buffer < (part->sweeps ? 1 : 2) && status == QR_OK; buffer++) {
         if (part->form != QR_FORM_PLANES) {
             uint8_t *bytes = NULL;
-            status = qr_cuda_allocate(backend, packed_bytes(part->view, part->packing), 1, "votes", (void **)&bytes);
-            part->packed[buffer] = status == QR_OK ? bytes + PADDING_BYTES : NULL;
+            status = qr_cuda_allocate(backend, qr_layout_packed_bytes(part->view, part->packing), 1, "votes",
+                                      (void **)&bytes);
+            part->packed[buffer] = status == QR_OK ? bytes + QR_DEVICE_PADDING_BYTES : NULL;
         }
         for (int p = 0; part->form == QR_FORM_PLANES && p < part->n_planes && status == QR_OK; p++) {
             uint64_t *words = NULL;
-            status = qr_cuda_allocate(backend, plane_words(part->view), 8, "votes", (void **)&words);
-            part->plane[buffer][p] = status == QR_OK ? words + PADDING_WORDS : NULL;
+            status = qr_cuda_allocate(backend, qr_layout_plane_words(part->view), 8, "votes", (void **)&words);
+            part->plane[buffer][p] = status == QR_OK ? words + QR_DEVICE_PADDING_WORDS : NULL;
         }
     }
     if (part->sweeps) {
@@ -197,7 +173,7 @@ static qr_status set_votes(qr_backend *backend, const uint8_t *file_votes)
     uint8_t *votes = NULL;
     uint64_t *frozen = NULL;
     uint64_t *device_frozen = NULL;
-    int64_t piece = QR_CUDA_STAGING;
+    int64_t piece = QR_DEVICE_STAGING;
     qr_status status = qr_allocate((size_t)piece, 1, "first votes", (void **)&votes);
     if (status == QR_OK && backend->model->zealots > 0) {
         status = qr_allocate((size_t)piece / 64, sizeof *frozen, "zealots", (void **)&frozen);
@@ -242,7 +218,7 @@ static qr_status allocate_control(qr_backend *backend)
         status = qr_cuda_allocate(backend, 2 * n_options, 8, "tallies", (void **)&backend->handed_in);
     }
     if (status == QR_OK) {
-        status = qr_cuda_allocate(backend, QR_CUDA_STAGING, 1, "staging", (void **)&backend->staging);
+        status = qr_cuda_allocate(backend, QR_DEVICE_STAGING, 1, "staging", (void **)&backend->staging);
     }
     return status;
 }
@@ -258,7 +234,7 @@ qr_status qr_cuda_make_part(qr_backend *backend, const uint8_t *file_votes)
     part->form = model->state_dim > 0 ? QR_FORM_NEURAL : planes ? QR_FORM_PLANES : QR_FORM_PACKED;
     part->sweeps = model->sweeps ? 1 : 0;
     part->complete = network->spec.kind == QR_NETWORK_COMPLETE ? 1 : 0;
-    part->packing = packing_for(model->rule.n_options);
+    part->packing = qr_layout_packing(model->rule.n_options);
     part->n_planes = planes ? n_planes : 0;
     part->lattice = qr_lattice_of(&network->spec);
     part->lattice.n_colours = qr_network_colours(network); /* of lists, too, whose colours lie in part->colour */

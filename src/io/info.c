@@ -394,7 +394,8 @@ static qr_status survey_directory(const char *directory, FILE *out)
         free(path);
     }
     if (found == 0) {
-        return qr_error(QR_USAGE, "%s: holds no results (neither %s nor %s)", directory, names[0], names[1]);
+        return qr_error(QR_USAGE, "%s: holds no results (neither %s nor %s), no checkpoints and no page files",
+                        directory, names[0], names[1]);
     }
     return first == QR_OK ? QR_OK : qr_error(first, "%s", message);
 }

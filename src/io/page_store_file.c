@@ -231,6 +231,54 @@ static int64_t visit_stores(const char *directory, const owner *self, bool remov
     return bytes;
 }
 
+bool qr_page_store_report(const char *path)
+{
+    char block[QR_STORE_BLOCK];
+    qr_page_store_config nobody = {.run_id = "-"};
+    owner self;
+    owner found = {0};
+    char tier[WORD_BYTES] = "?";
+    struct stat info;
+    const char *slash = strrchr(path, '/');
+    int file = looks_like_store(slash != NULL ? slash + 1 : path)
+                   ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+                   : -1;
+    bool there = file >= 0 && fstat(file, &info) == 0 && S_ISREG(info.st_mode);
+    if (there) {
+        bool whole = pread(file, block, sizeof block, 0) == (ssize_t)sizeof block && parse_head(block, &found);
+        describe_self(&nobody, &self);
+        bool stale = whole ? is_abandoned(file, LOCK_SH, &self, &found, &info) : is_empty_and_old(&info);
+        printf("%s\n  page file: states of a run in more memory than there is, of use to that very run alone\n", path);
+        if (whole && find_word(block, "tier", tier)) {
+            printf("  tier       %s\n  written by process %ld on %s\n", tier, found.pid, found.host);
+        }
+        printf("  on disk    %.1f MiB\n  state      %s\n", (double)info.st_blocks * 512 / (1 << 20),
+               stale   ? "stale: its run is gone; the next run that uses the directory removes it, and so may you"
+               : whole ? "in use by its run, as far as can be told from here"
+                       : "damaged, or just being made");
+    }
+    if (file >= 0) {
+        close(file);
+    }
+    return there;
+}
+
+bool qr_page_stores_report(const char *directory)
+{
+    DIR *handle = opendir(directory);
+    const struct dirent *found = NULL;
+    bool any = false;
+    while (handle != NULL && (found = readdir(handle)) != NULL) {
+        char *path = NULL;
+        any = (qr_path_join(directory, found->d_name, &path) == QR_OK && qr_page_store_report(path)) || any;
+        free(path);
+    }
+    if (handle != NULL) {
+        closedir(handle);
+    }
+    return any;
+}
+
 int64_t qr_page_store_abandoned_bytes(const char *directory)
 {
     qr_page_store_config nobody = {.run_id = "-"};

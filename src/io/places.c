@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "io/file.h"
 #include "io/io.h"
+#include "io/page_store.h"
 #include "io/results.h"
 
 #include <errno.h>
@@ -64,6 +65,9 @@ static qr_status survey_directory(const char *directory, bool repair)
         return qr_error(QR_USAGE, "%s: holds no checkpoints to repair", directory);
     }
     bool has_results = has_file(directory, QR_SERIES_FILE) || has_file(directory, QR_SNAPSHOTS_FILE);
+    if (tier == NULL && !has_results && qr_page_stores_report(directory)) {
+        return QR_OK;
+    }
     if (tier == NULL || (has_results && !repair)) {
         results = qr_io_info(directory);
         snprintf(message, sizeof message, "%s", qr_error_message());
@@ -111,6 +115,9 @@ qr_status qr_info_places(const char *const *paths, int n, bool repair)
     }
     if (n > 1) {
         return survey_tiers(paths, n, repair);
+    }
+    if (!directory && qr_page_store_report(paths[0])) {
+        return QR_OK;
     }
     return directory ? survey_directory(paths[0], repair) : qr_io_info(paths[0]);
 }

@@ -55,9 +55,9 @@ bool qr_recovery_looks_like(const char *directory);
  * beyond use or, without repair, a copy is damaged. */
 qr_status qr_recovery_report(const char *const *directories, int n_directories, bool repair);
 
-/* `quorate info`: tells of a result file, of a directory with results, with checkpoints or both (also in its folder
- * `checkpoints`), or, with n > 1, of the checkpoints that several directories hold together. QR_USAGE when there is
- * nothing of that kind; otherwise as qr_io_info and qr_recovery_report. */
+/* `quorate info`: tells of a result file, of page files, of a directory with results, with checkpoints or both (also in
+ * its folder `checkpoints`), or, with n > 1, of the checkpoints that several directories hold together. QR_USAGE when
+ * there is nothing of that kind; otherwise as qr_io_info and qr_recovery_report. */
 qr_status qr_info_places(const char *const *paths, int n, bool repair);
 
 /* Removes what killed writers left: temporary files, and shares of generations without a manifest that no manifest's

@@ -137,9 +137,22 @@ static void print_generation(const qr_manifest *manifest)
 /* What the report comes to. */
 typedef struct verdict {
     size_t copies_damaged;
-    int64_t lost; /* newest generation beyond use; 0: none */
+    char damage[QR_MESSAGE_BYTES]; /* of the first one: file and what is wrong with it */
+    int64_t lost;                  /* newest generation beyond use; 0: none */
     char why[QR_MESSAGE_BYTES];
+    int64_t good, good_step; /* newest generation that can be read; 0: none */
 } verdict;
+
+/* Why a generation is beyond use, with a file in it. */
+static void note_loss(verdict *v, int64_t generation, stretch all)
+{
+    const char *why = qr_error_message();
+    for (size_t i = 0; i < all.n && strchr(why, '/') == NULL; i++) {
+        why = all.copies[i].state == QR_COPY_DAMAGED && all.copies[i].why != NULL ? all.copies[i].why : why;
+    }
+    v->lost = generation;
+    (void)snprintf(v->why, sizeof v->why, "%s", why);
+}
 
 /* One generation, which founds [first, last) hold. */
 static qr_status report_generation(const qr_recovery *recovery, size_t first, size_t last, stretch all, verdict *v)
@@ -153,6 +166,13 @@ static qr_status report_generation(const qr_recovery *recovery, size_t first, si
         while (at < all.n && all.copies[at].found == &recovery->found[i]) {
             const qr_copy *copy = &all.copies[at++];
             v->copies_damaged += copy->state != QR_COPY_WHOLE;
+            if (copy->state != QR_COPY_WHOLE && v->damage[0] == '\0') {
+                (void)snprintf(v->damage, sizeof v->damage, "generation %" PRId64 ", share of server %d: %s",
+                               manifest->generation, copy->share->server,
+                               copy->state == QR_COPY_MISSING ? "missing"
+                               : copy->why != NULL            ? copy->why
+                                                              : "damaged");
+            }
             here.n++;
         }
         print_directory(&recovery->found[i], recovery->directories[recovery->found[i].directory], here);
@@ -160,11 +180,14 @@ static qr_status report_generation(const qr_recovery *recovery, size_t first, si
     qr_status status = judge(recovery, manifest, all, &mended);
     if (status == QR_OK) {
         printf("  %s\n", mended ? "all of it can be read, each page from one of its copies" : "all of it can be read");
+        if (v->good == 0) {
+            v->good = manifest->generation;
+            v->good_step = manifest->step;
+        }
     } else if (status == QR_DATA) {
         printf("  beyond use: %s\n", qr_error_message());
         if (v->lost == 0) {
-            v->lost = manifest->generation;
-            snprintf(v->why, sizeof v->why, "%s", qr_error_message());
+            note_loss(v, manifest->generation, all);
         }
         status = QR_OK;
     }
@@ -196,16 +219,40 @@ static qr_status report(const qr_recovery *recovery, const qr_copy *copies, size
     return status;
 }
 
-static qr_status conclude(const qr_recovery *recovery, const verdict *v)
+/* What a restart would take. */
+static void say_what_is_left(const verdict *v, char out[QR_MESSAGE_BYTES])
 {
-    if (v->lost > 0) {
-        return qr_error(QR_DATA, "generation %" PRId64 " is beyond use: %s", v->lost, v->why);
+    if (v->good > 0) {
+        (void)snprintf(out, QR_MESSAGE_BYTES, "a restart goes on from generation %" PRId64 ", step %" PRId64, v->good,
+                       v->good_step);
+    } else {
+        (void)snprintf(out, QR_MESSAGE_BYTES, "no generation is left here that a restart could take");
     }
-    if (v->copies_damaged > 0 || recovery->n_damaged > 0) {
+}
+
+/* What is wrong, in which file, and what can be done. repaired: that has been tried. */
+static qr_status conclude(const qr_recovery *recovery, const verdict *v, bool repaired)
+{
+    char left[QR_MESSAGE_BYTES];
+    size_t n = v->copies_damaged + recovery->n_damaged;
+    say_what_is_left(v, left);
+    if (v->lost > 0) {
         return qr_error(QR_DATA,
-                        "%zu copies and %zu manifests are damaged or missing; quorate info --repair makes "
-                        "them again from good ones where there are such",
-                        v->copies_damaged, recovery->n_damaged);
+                        "generation %" PRId64 " is beyond use: %s; no good copy of that is here. If another tier or "
+                        "node has one, name its directory too: quorate info DIR DIR... --repair. Otherwise %s",
+                        v->lost, v->why, left);
+    }
+    if (n > 0) {
+        const char *first = v->damage[0] != '\0'                ? v->damage
+                            : recovery->damaged_message != NULL ? recovery->damaged_message
+                                                                : "a manifest is damaged";
+        return qr_error(QR_DATA, "%zu cop%s or manifest%s damaged or missing, the first: %s; %s; %s", n,
+                        n == 1 ? "y" : "ies", n == 1 ? " is" : "s are", first,
+                        repaired ? "no good one is here to make it from: if another tier or node has one, name its "
+                                   "directory too"
+                                 : "quorate info DIR... --repair makes it again where a good one is in the directories "
+                                   "named",
+                        left);
     }
     return QR_OK;
 }
@@ -273,7 +320,7 @@ qr_status qr_recovery_report(const char *const *directories, int n_directories, 
                                 n_directories > 1 ? ", ..." : "");
     }
     status = status != QR_OK ? status : report(recovery, copies, n, &v);
-    status = status != QR_OK ? status : conclude(recovery, &v);
+    status = status != QR_OK ? status : conclude(recovery, &v, repair);
     char message[QR_MESSAGE_BYTES];
     snprintf(message, sizeof message, "%s", qr_error_message());
     forget(&recovery, &copies, &n);

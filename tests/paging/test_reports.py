@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import tempfile
+import time
 
 QUORATE = os.environ["QUORATE"]
 PAGES = 32
@@ -157,7 +158,36 @@ def ends_are_final():
         assert nothing not in output and answer(output) == expected, output
 
 
+def info(path):
+    done = subprocess.run([QUORATE, "info", path], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def page_files_are_known():
+    """`quorate info` of directories with page files: of a run that goes on, of one that was killed, and of one that ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "deck.yml"), "w", encoding="utf-8") as out:
+            out.write(DECK)
+        job = subprocess.Popen([QUORATE, "run", "deck.yml"], cwd=folder, stdout=subprocess.DEVNULL,
+                               env={**os.environ, "QUORATE_FAULT": "pages.read:slow@1+"})
+        pages = os.path.join(folder, "pages", "nvme")
+        for _ in range(600):
+            if os.path.isdir(pages) and os.listdir(pages) and os.path.getsize(os.path.join(pages, os.listdir(pages)[0])):
+                break
+            time.sleep(0.05)
+        said = info(pages)
+        assert said[0] == 0 and f"process {job.pid} on" in said[1] and "in use by its run" in said[1], said
+        job.kill()
+        job.wait()
+        said = info(os.path.join(pages, os.listdir(pages)[0]))
+        assert said[0] == 0 and "tier       nvme" in said[1] and "stale: its run is gone" in said[1], said
+        os.remove(os.path.join(pages, os.listdir(pages)[0]))
+        said = info(pages)
+        assert said[0] == 2 and "no checkpoints and no page files" in said[2], said
+
+
 def main():
+    page_files_are_known()
     ends_are_final()
     long_steps_are_told_of()
     checkpoints_add_up()

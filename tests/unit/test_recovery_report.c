@@ -120,7 +120,10 @@ static void test_report(void **state)
     damage_page(&c, 0, 2, 0, false, 3);
     remove_file(&c, 0, 2, 1, true, "index");
     assert_int_equal(report(&c, 1, false, said), QR_DATA);
-    expect_message("quorate info --repair");
+    expect_message("2 copies or manifests are damaged or missing, the first: generation 2, share of server 0: ");
+    expect_message("/t0/generation-00000002.s000.h5: page 0 of part 0's state");
+    expect_message("quorate info DIR... --repair makes it again where a good one is in the directories named; a restart "
+                   "goes on from generation 2, step ");
     assert_non_null(strstr(said, "    2 of 2 shares here, 1 whole; 2 replicas, 1 whole\n"
                                  "    server 0: damaged, 1 of 26 pages: ROOT/t0/generation-00000002.s000.h5: page 0 of "
                                  "part 0's state (agents 0 to 127): "));
@@ -132,6 +135,8 @@ static void test_report(void **state)
     damage_page(&c, 0, 2, 0, true, 3);
     assert_int_equal(report(&c, 1, false, said), QR_DATA);
     expect_message("generation 2 is beyond use");
+    expect_message("If another tier or node has one, name its directory too");
+    expect_message("Otherwise a restart goes on from generation 1, step ");
     assert_non_null(strstr(said, "  beyond use: generation 2, share of server 0: no copy of a page is whole: "));
     damage_page(&c, 0, 2, 0, true, 3);
     damage_page(&c, 0, 2, 0, true, 4);
@@ -222,6 +227,7 @@ static void test_beyond_repair(void **state)
     damage_page(&c, 0, 1, 1, true, 3);
     assert_int_equal(report(&c, 1, true, said), QR_DATA);
     expect_message("generation 2 is beyond use");
+    expect_message("Otherwise a restart goes on from generation 1, step ");
     assert_non_null(strstr(said, "made again: ROOT/t0/generation-00000001.s001.replica.h5\n"));
     assert_true(exists(&c, 0, 2, 0, false, "h5") && exists(&c, 0, 2, 0, false, "index"));
     assert_int_equal(report(&c, 1, true, said), QR_DATA);

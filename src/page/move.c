@@ -135,6 +135,7 @@ qr_status qr_pager_fetch(qr_pager *pager, int64_t page)
     }
     if (status == QR_OK) {
         qr_page_touch(&pager->table, page, qr_now_s());
+        status = qr_pager_leave_slots(pager);
     }
     return status;
 }

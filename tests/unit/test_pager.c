@@ -336,6 +336,10 @@ static void leaves_half_of_the_slots(const paged_setup *setup, double activation
         if (turn % 5 == 4) { /* parts of pages that are on disk */
             must(qr_pager_read(p.pager, turn * 90, 100, states));
             must(qr_pager_write(p.pager, turn * 90, 100, states));
+        } else if (turn % 5 == 3) {
+            for (int64_t page = 0; page < 30; page += 4) {
+                must(qr_pager_fetch(p.pager, page));
+            }
         }
         while (n < 8 && (slots[n] = qr_queue_try_slot(&p.server.producer)) != QR_NO_SLOT) {
             n++;

@@ -201,12 +201,13 @@ static __device__ __forceinline__ float4 move_state(float4 x, float dt, float s0
     return x;
 }
 
-/* A vector of an agent's state, of which the first n numbers are real, to device memory. */
+/* A vector of an agent's state, of which the first n numbers are real, to device memory. The whole one by a store that
+ * compilers cannot take apart into four, and that makes room in caches for what is read. */
 static __device__ __forceinline__ void store_vector(float *to, float4 x, int32_t n, bool whole)
 {
     if (whole) {
         if (n >= 4) {
-            *(float4 *)to = x;
+            __stcs((float4 *)to, x);
         }
         return;
     }

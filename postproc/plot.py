@@ -2,14 +2,16 @@
 """Pictures and tables from the results of a Quorate run.
 
 Draws the share of each option over time with the decision and the quorum marked (shares.png, shares.pdf) and, for
-lattices and rings with snapshots, how the votes lie in space (snapshots.png, snapshots.pdf). Reads series.h5 and
-snapshots.h5 of a finished, a running or a killed run. Needs numpy, h5py and matplotlib.
+lattices and rings with snapshots, how the votes lie in space (snapshots.png, snapshots.pdf); where states lay in pages, in
+which tier they were and what moved (paging.png, paging.pdf). Reads series.h5, snapshots.h5 and metrics.jsonl of a finished,
+a running or a killed run. Needs numpy, h5py and matplotlib.
 
 Exit codes: 0 done, 2 wrong usage, 3 a package is missing or the output cannot be written, 4 results missing or damaged.
 """
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -38,6 +40,8 @@ MISSING = "#FFFFFF"
 MAX_CURVES = len(PALETTE)
 MAX_POINTS = 4000
 MAX_PIXELS = 1200
+# From where agents are computed to where it takes longest; and pages on their way to a disk.
+TIERS = {"gpu": "#0072B2", "cpu": "#56B4E9", "nvme": "#009E73", "ssd": "#E69F00", "hdd": "#D55E00", "leaving": "#B8B8B8"}
 
 
 class ResultsError(Exception):
@@ -282,8 +286,8 @@ def draw_shares(run: Run, time: str):
 
     figure, axes = plt.subplots(figsize=(5.6, 3.1))
     points = {"marker": "o", "markersize": 3} if len(rows) <= 25 else {}
-    if len(chosen) < run.options:
-        rest = np.delete(shares, chosen, axis=1)
+    others = [np.delete(shares, chosen, axis=1)] if len(chosen) < run.options else []
+    for rest in others:
         axes.plot(step, rest.max(axis=1), color=OTHERS, lw=1.0, zorder=2,
                   label=f"largest of {run.options - len(chosen)} others", **points)
     for colour, k in zip(PALETTE, chosen):
@@ -292,7 +296,12 @@ def draw_shares(run: Run, time: str):
 
     largest = float(shares.max())
     top = 1.03 if largest > 0.3 else 1.2 * largest
-    axes.set_ylim(-0.02 * top, top)
+    bottom = -0.02 * top
+    least = min([float(shares[:, chosen].min())] + [float(rest.max(axis=1).min()) for rest in others])
+    zoomed = 0 < largest - least < 0.2 * largest
+    if zoomed:
+        bottom, top = least - 0.08 * (largest - least), largest + 0.08 * (largest - least)
+    axes.set_ylim(bottom, top)
     quorum = run.quorum()
     if quorum is not None and float(quorum) <= top:
         axes.axhline(float(quorum), color="#555555", lw=0.8, ls=(0, (4, 3)), zorder=1)
@@ -314,7 +323,7 @@ def draw_shares(run: Run, time: str):
         axes.axvline(int(run.step[row]), color="#222222", lw=0.9, ls=":", zorder=1)
         axes.plot([run.step[row]], [run.shares[row, winner]], "o", ms=4.5, color="#222222", zorder=5, clip_on=False)
     axes.set_xlabel("step" + (" (logarithmic)" if log_time else ""))
-    axes.set_ylabel("share of agents")
+    axes.set_ylabel("share of agents" + (" (not from 0)" if zoomed else ""))
     axes.set_title(heading(run), loc="left", pad=16)
     text = "decided: " + run.decision_text() if row is not None else run.decision_text()
     axes.annotate(text, (0, 1), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points", fontsize=8,
@@ -447,6 +456,100 @@ def draw_snapshots(run: Run, snapshots: Snapshots):
     return figure
 
 
+@dataclass
+class Paging:
+    """What metrics.jsonl says of pages; rates between one line and the next."""
+
+    step: np.ndarray  # [T], ascending
+    residency: dict[str, np.ndarray]  # tier, or "leaving" -> [T] bytes
+    moved: dict[tuple[str, str], np.ndarray]  # (from, to) -> [T] bytes a step, up to that line
+
+
+def read_paging(run: Run) -> Paging | None:
+    """None when no states were paged. Lines of earlier attempts stand before those of a restart; the last may be cut."""
+    path = run.directory / "metrics.jsonl"
+    lines = []
+    for text in path.read_text(errors="replace").splitlines() if path.is_file() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "paging" in line and (not lines or line["step"] > lines[-1]["step"]):
+            lines.append(line)
+    if not lines:
+        return None
+    try:
+        step = np.array([line["step"] for line in lines], dtype=np.int64)
+        paging = [line["paging"] for line in lines]
+        page = np.array([one["page_bytes"] for one in paging], dtype=np.float64)
+        residency = {
+            tier: page * [one["pages_leaving"] if tier == "leaving" else one["pages_in"].get(tier, 0) for one in paging]
+            for tier in TIERS
+        }
+        totals = [{(link["from"], link["to"]): float(link["bytes"]) for link in one["links"]} for one in paging]
+    except (KeyError, TypeError) as error:
+        raise ResultsError(f"{path} is damaged, or of another version: {error} is missing") from error
+    order = list(TIERS)
+    ends = sorted({ends for one in totals for ends in one}, key=lambda ends: [order.index(tier) for tier in ends])
+    moved = {}
+    for link in ends:
+        total = np.array([one.get(link, 0.0) for one in totals])
+        since = np.diff(total, prepend=0.0)
+        since[since < 0] = total[since < 0]  # counted from 0 again after a restart
+        moved[link] = since / np.maximum(np.diff(step, prepend=0), 1)
+    return Paging(step, {tier: bytes_in for tier, bytes_in in residency.items() if bytes_in.any()}, moved)
+
+
+def unit_of(most: float) -> tuple[float, str]:
+    """A power of 1000 and its name."""
+    names = ("B", "kB", "MB", "GB", "TB", "PB")
+    power = int(np.clip(np.log10(max(most, 1.0)) // 3, 0, len(names) - 1))
+    return 1000.0**power, names[power]
+
+
+def draw_paging(run: Run, paging: Paging):
+    plt = style()
+    rows = np.unique(np.linspace(0, len(paging.step) - 1, min(len(paging.step), MAX_POINTS)).astype(np.int64))
+    step = paging.step[rows]
+    figure, (above, below) = plt.subplots(2, 1, figsize=(5.6, 4.4), sharex=True, height_ratios=(1, 1))
+    bytes_in = {tier: values[rows] for tier, values in paging.residency.items()}
+    scale, unit = unit_of(float(sum(bytes_in.values()).max()))
+    names = {"leaving": "on the way\nto a disk"}
+    # A lone line of metrics is drawn as a bar.
+    wide = step if len(step) > 1 else np.array([step[0] - 0.5, step[0] + 0.5])
+    above.stackplot(wide, *[np.broadcast_to(values / scale, wide.shape) for values in bytes_in.values()],
+                    colors=[TIERS[tier] for tier in bytes_in], labels=[names.get(tier, tier) for tier in bytes_in],
+                    linewidth=0)
+    above.set_ylim(0, 1.02 * float(sum(bytes_in.values()).max()) / scale)
+    above.set_ylabel(f"states in each tier ({unit})")
+    above.set_title(heading(run), loc="left")
+    handles, labels = above.get_legend_handles_labels()
+    above.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False,
+                 handlelength=1.0, handleheight=1.0, borderaxespad=0.2)
+
+    later = rows[paging.step[rows] > 0] if len(rows) > 1 else rows
+    moved = {link: values[later] for link, values in paging.moved.items() if values[later].any()}
+    scale, unit = unit_of(max((float(values.max()) for values in moved.values()), default=1.0))
+    top = list(paging.residency)[0]
+    for (source, target), values in moved.items():
+        up = target == top
+        # Coloured by the slower end; what comes is drawn through, what leaves broken.
+        below.plot(paging.step[later], values / scale, color=TIERS[source if up else target], lw=1.4,
+                   ls="-" if up else (0, (1.5, 1.2)) if source != top else (0, (4, 1.6)), label=f"{source} to {target}",
+                   marker="o" if len(later) <= 25 else None, markersize=2.6)
+    below.set_ylim(bottom=0)
+    below.set_ylabel(f"moved a step ({unit})")
+    below.set_xlabel("step")
+    below.xaxis.set_major_locator(plt.MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
+    below.xaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    below.set_xlim(wide[0], wide[-1])
+    if moved:
+        below.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=2.0, borderaxespad=0.2)
+    figure.align_ylabels()
+    figure.subplots_adjust(hspace=0.12)
+    return figure
+
+
 def print_table(run: Run, rows: int) -> None:
     """At most `rows` rows, evenly spread, with the decision among them."""
     picks = np.unique(np.linspace(0, len(run.step) - 1, min(rows, len(run.step))).astype(np.int64))
@@ -483,6 +586,7 @@ def main() -> int:
             print_table(run, arguments.rows)
             return 0
         snapshots = read_snapshots(run, arguments.snapshots)
+        paging = read_paging(run)
     except ResultsError as error:
         print(f"plot.py: {error}", file=sys.stderr)
         return 4
@@ -492,6 +596,8 @@ def main() -> int:
         paths = save(draw_shares(run, arguments.time), output, "shares")
         if snapshots is not None:
             paths += save(draw_snapshots(run, snapshots), output, "snapshots")
+        if paging is not None:
+            paths += save(draw_paging(run, paging), output, "paging")
     except OSError as error:
         print(f"plot.py: cannot write: {error}", file=sys.stderr)
         return 3

@@ -1,4 +1,5 @@
 """postproc/plot.py on results written here: what it draws, what the table says, and what it says of broken results."""
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +21,12 @@ def check(name: str, holds: bool) -> None:
 
 def plot(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, PLOT, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def plot_files(directory: Path) -> list[str]:
+    """Names of the pictures, after it has been drawn."""
+    result = plot(directory)
+    return sorted(Path(line).name for line in result.stdout.splitlines()) if result.returncode == 0 else [result.stderr]
 
 
 def write_results(directory: Path, tallies: np.ndarray, decided_from: int | None = None, deck: str = "") -> None:
@@ -99,6 +106,33 @@ with tempfile.TemporaryDirectory() as scratch:
             del file["series"][name]
             file["series"][name] = whole[:20]
     check("a killed run: drawn up to the last whole row", "within 19 steps" in plot(scratch / "killed", "--table").stdout)
+
+    # A step is 100 pages of 1 MB, of which 60 come from nvme and as many leave; a restart counts from 0 again.
+    write_results(scratch / "paged", np.tile([500, 500], (9, 1)) + np.arange(9)[:, None] * [1, -1])
+    with open(scratch / "paged" / "metrics.jsonl", "w") as file:
+        for step in (2, 4, 6, 8):
+            bytes_each = 60e6 * (step if step <= 4 else step - 4)
+            links = [{"from": "cpu", "to": "nvme", "bytes": bytes_each}, {"from": "nvme", "to": "cpu", "bytes": bytes_each}]
+            file.write(json.dumps({"step": step, "paging": {"page_bytes": 1000000, "pages_in": {"cpu": 40, "nvme": 50},
+                                                             "pages_leaving": 10, "links": links}}) + "\n")
+        file.write('{"step": 10, "pag')
+    sys.path.insert(0, str(PLOT.parent))
+    sys.dont_write_bytecode = True
+    import plot as drawing
+
+    run = drawing.read_run(scratch / "paged")
+    paging = drawing.read_paging(run)
+    check("pages: where they were", {tier: set(in_it) for tier, in_it in paging.residency.items()}
+          == {"cpu": {40e6}, "nvme": {50e6}, "leaving": {10e6}})
+    check("pages: what moved in a step, over a restart", list(paging.moved) == [("cpu", "nvme"), ("nvme", "cpu")]
+          and all(set(rate) == {60e6} for rate in paging.moved.values()))
+    check("pages: drawn", plot_files(scratch / "paged") == ["paging.pdf", "paging.png", "shares.pdf", "shares.png"])
+    image = pixels(scratch / "paged" / "paging.png")
+    check("pages: an area for each tier", all(holds_colour(image, drawing.TIERS[tier]) for tier in paging.residency))
+    check("pages: no picture without them", not (scratch / "decided" / "paging.png").exists())
+    check("shares that hardly change: axes that show them", 0.49 < drawing.draw_shares(run, "auto").axes[0].get_ylim()[0] < 0.5)
+    check("shares that change: axes from 0", drawing.draw_shares(drawing.read_run(scratch / "decided"), "auto")
+          .axes[0].get_ylim()[0] < 0)
 
     for name, content in {"missing": None, "junk": b"junk" * 100, "empty": b""}.items():
         (scratch / name).mkdir()

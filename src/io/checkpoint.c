@@ -442,14 +442,15 @@ static void watch(qr_tier *tier)
         qr_cut_fail(cut, does_not_answer(tier));
         return;
     }
-    /* Pages of a drain may hang in the source. */
-    if (cut->progress != cut->progress_seen || cut->in_pool == 0 || cut->from == NULL) {
+    /* Pages of a drain may hang in the source, others in the page store. */
+    if (cut->progress != cut->progress_seen || cut->in_pool == 0) {
         cut->progress_seen = cut->progress;
         cut->still = (qr_awake){0};
     }
     if (qr_awake_look(&cut->still) >= config->timeout_s) {
         qr_cut_fail(cut, qr_error(QR_TRANSIENT, "%s: does not answer: reading has taken %.3g s so far",
-                                  cut->from->directory, cut->still.seconds));
+                                  cut->from != NULL ? cut->from->directory : "the disks of memory.tiers",
+                                  cut->still.seconds));
     }
 }
 

@@ -127,6 +127,9 @@ void qr_checkpoint_flushed(qr_checkpoint *checkpoint);
  * server. */
 bool qr_checkpoint_rescue(void *context, int64_t page, const uint64_t hash[2], void *raw, int64_t bytes);
 
+/* A thread hangs in a rescue: the end leaves all that it may use. */
+void qr_checkpoint_keep(qr_checkpoint *checkpoint);
+
 /* For the end, when no producer has anything more to say: what is not committed is given up. True while slots are still
  * to be acknowledged, by qr_checkpoint_turn. */
 bool qr_checkpoint_clear_slots(qr_checkpoint *checkpoint);

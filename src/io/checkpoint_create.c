@@ -223,7 +223,7 @@ void qr_checkpoint_destroy(qr_checkpoint *checkpoint, double patience_s)
         all = qr_pool_destroy(checkpoint->tiers[t].pool, &left_s) && all;
     }
     all = qr_pool_destroy(checkpoint->pool, &left_s) && all;
-    if (all && qr_replicas_end(checkpoint, &left_s)) {
+    if (all && qr_replicas_end(checkpoint, &left_s) && !checkpoint->kept_by_rescue) {
         free_all(checkpoint);
     }
 }

@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "io/page_store.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -198,6 +199,42 @@ static void pack_slot(qr_pool_task *task, int worker)
     pthread_mutex_unlock(&checkpoint->lock);
 }
 
+/* The page as the page store holds it, or as an earlier checkpoint does, if that store cannot read it any more. */
+static qr_status read_stored(const qr_page *page, void *raw, int64_t bytes)
+{
+    qr_checkpoint *checkpoint = page->cut->tier->owner;
+    qr_page_store *store = checkpoint->config.pages;
+    int64_t number = page->job.arguments[2];
+    int64_t version = page->job.arguments[3];
+    uint64_t hash[2];
+    char message[QR_MESSAGE_BYTES];
+    qr_status status = qr_page_store_read(store, page->held_by, number, (page->job.flags >> QR_CUT_STORED_SHIFT) - 1,
+                                          version, raw, bytes);
+    if (status == QR_DATA && qr_page_store_hash(store, page->held_by, number, version, hash)) {
+        (void)snprintf(message, sizeof message, "%s", qr_error_message());
+        status = qr_checkpoint_rescue(checkpoint, number, hash, raw, bytes) ? QR_OK : qr_error(QR_DATA, "%s", message);
+    }
+    return status;
+}
+
+/* What the generation before holds already, to be referred to; it need not be read. */
+static bool is_in_earlier(qr_page *page)
+{
+    qr_page_record record = page->record;
+    uint64_t hash[2];
+    if (!qr_page_store_hash(page->cut->tier->owner->config.pages, page->held_by, page->job.arguments[2],
+                            page->job.arguments[3], hash)) {
+        return false;
+    }
+    record.raw_hash = (qr_hash){.low = hash[0], .high = hash[1]};
+    const qr_page_record *same = qr_earlier_find(page->cut->earlier, &record);
+    if (same != NULL) {
+        page->record = *same;
+        page->taken_over = true;
+    }
+    return same != NULL;
+}
+
 /* A page that lies in the page store. */
 static void pack_stored(qr_pool_task *task, int worker)
 {
@@ -212,9 +249,9 @@ static void pack_stored(qr_pool_task *task, int worker)
     qr_packed *room = wanted ? find_room(cut) : NULL;
     pthread_mutex_unlock(&checkpoint->lock);
     page->packed = room;
+    wanted = wanted && !is_in_earlier(page);
     if (wanted) {
-        status = qr_page_store_read(checkpoint->config.pages, page->held_by, page->job.arguments[2],
-                                    (page->job.flags >> QR_CUT_STORED_SHIFT) - 1, page->job.arguments[3], raw, bytes);
+        status = read_stored(page, raw, bytes);
     }
     let_go(page);
     double start = qr_now_s();

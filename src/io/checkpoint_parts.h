@@ -173,6 +173,7 @@ struct qr_checkpoint {
     int n_queues;
     pthread_mutex_t lock;
     bool ending;
+    bool kept_by_rescue; /* not to be freed */
     qr_pool *pool;
     qr_bench *benches;
     qr_tier tiers[QR_N_TIERS];

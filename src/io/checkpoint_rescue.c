@@ -30,6 +30,13 @@ static bool read_from(const qr_tier *tier, const qr_kept *kept, int64_t page, co
     return found;
 }
 
+void qr_checkpoint_keep(qr_checkpoint *checkpoint)
+{
+    pthread_mutex_lock(&checkpoint->lock);
+    checkpoint->kept_by_rescue = true;
+    pthread_mutex_unlock(&checkpoint->lock);
+}
+
 bool qr_checkpoint_rescue(void *context, int64_t page, const uint64_t hash[2], void *raw, int64_t bytes)
 {
     qr_checkpoint *checkpoint = context;

@@ -310,12 +310,26 @@ qr_status qr_page_store_read(qr_page_store *store, int producer, int64_t page, i
     return status;
 }
 
-void qr_page_store_set_rescue(qr_page_store *store, qr_page_rescue rescue, void *context)
+bool qr_page_store_hash(qr_page_store *store, int producer, int64_t page, int64_t version, uint64_t hash[2])
 {
     (void)pthread_mutex_lock(&store->lock);
+    qr_page_entry *entry = qr_page_entry_find(store, producer, page);
+    const qr_extent *extent = entry == NULL ? NULL : qr_page_entry_version(entry, version);
+    if (extent != NULL) {
+        memcpy(hash, extent->raw_hash, sizeof extent->raw_hash);
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+    return extent != NULL;
+}
+
+bool qr_page_store_set_rescue(qr_page_store *store, qr_page_rescue rescue, void *context)
+{
+    (void)pthread_mutex_lock(&store->lock);
+    bool idle = store->rescuing == 0;
     store->rescue = rescue;
     store->rescue_context = context;
     (void)pthread_mutex_unlock(&store->lock);
+    return idle;
 }
 
 void qr_page_store_totals(qr_page_store *store, qr_page_tier_totals totals[QR_N_TIERS])

@@ -102,14 +102,19 @@ void qr_page_store_hold(qr_page_store *store, int producer, int64_t page, int64_
 void qr_page_store_release(qr_page_store *store, int producer, int64_t page, int64_t version); /* by any thread */
 
 /* Where a page may be found that cannot be read any more: raw [bytes] is set to what has this XXH3-128 (low, high), or
- * false is returned. Called by threads of the store, without a lock. NULL: nowhere. */
+ * false is returned. Called by threads of the store, without a lock; what hangs there is given up like a read. NULL:
+ * nowhere. False while a thread is in the one before: its context must stay. */
 typedef bool (*qr_page_rescue)(void *context, int64_t page, const uint64_t hash[2], void *raw, int64_t bytes);
-void qr_page_store_set_rescue(qr_page_store *store, qr_page_rescue rescue, void *context);
+bool qr_page_store_set_rescue(qr_page_store *store, qr_page_rescue rescue, void *context);
 
 /* For a checkpoint that wants a page as it is now: unpacked and checked, into raw [bytes]. By any thread of the server.
  */
 qr_status qr_page_store_read(qr_page_store *store, int producer, int64_t page, int tier, int64_t version, void *raw,
                              int64_t bytes);
+
+/* The XXH3-128 (low, high) of a version, as it was put; false when it is not known: not there, or not written yet. By
+ * any thread of the server. */
+bool qr_page_store_hash(qr_page_store *store, int producer, int64_t page, int64_t version, uint64_t hash[2]);
 
 void qr_page_store_totals(qr_page_store *store, qr_page_tier_totals totals[QR_N_TIERS]);
 

@@ -183,6 +183,7 @@ struct qr_store_job {
     qr_store_job *next_waiting;
     qr_store_pool *pool; /* whose thread has it, or will; NULL: none */
     bool in_hand;        /* a thread works with its slot: not to be given up now */
+    bool rescues;        /* it cannot be read, and a checkpoint is looked at */
     bool given_up;       /* answered before its thread was done with it */
     bool done;           /* to be answered, or answered */
     bool answered;
@@ -213,6 +214,7 @@ struct qr_page_store {
     bool ending;
     qr_page_rescue rescue; /* NULL: none */
     void *rescue_context;
+    int rescuing; /* threads that are in it */
     qr_store_tier tiers[QR_N_TIERS];
     qr_page_table *tables; /* by producer */
     qr_page_hold *spare_holds;

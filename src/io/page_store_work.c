@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -189,6 +190,39 @@ qr_status qr_store_read_raw(qr_page_store *store, const qr_extent *extent, int p
 
 /* --- get --- */
 
+static void *slot_of(const qr_store_job *job)
+{
+    return qr_queue_slot(&job->store->queues[job->producer], job->job.slot);
+}
+
+/* (lock, given up in between) A page that cannot be read, which this thread's message says, from where else it may be
+ * found. That may hang, too, so it does not go to the slot before it is there. */
+static qr_status rescue_page(qr_store_job *job)
+{
+    qr_page_store *store = job->store;
+    const qr_extent *extent = job->source;
+    size_t bytes = (size_t)extent->raw_bytes;
+    qr_page_rescue rescue = store->rescue;
+    void *context = store->rescue_context;
+    char message[QR_MESSAGE_BYTES];
+    (void)snprintf(message, sizeof message, "%s", qr_error_message());
+    store->rescuing++;
+    job->rescues = true;
+    leave_for_disk(job, extent->tier);
+    void *copy = malloc(bytes);
+    bool found =
+        copy != NULL && rescue(context, job->job.arguments[0], extent->raw_hash, copy, (int64_t)extent->raw_bytes);
+    return_from_disk(job);
+    store->rescuing--;
+    if (found && !job->given_up) {
+        (void)pthread_mutex_unlock(&store->lock);
+        memcpy(slot_of(job), copy, bytes);
+        (void)pthread_mutex_lock(&store->lock);
+    }
+    free(copy);
+    return found ? QR_OK : qr_error(QR_DATA, "%s", message);
+}
+
 static void run_get(qr_pool_task *task, int worker)
 {
     qr_store_job *job = job_of(task);
@@ -205,23 +239,15 @@ static void run_get(qr_pool_task *task, int worker)
     leave_for_disk(job, extent->tier);
     qr_status status = qr_store_read_extent(store, extent, job->producer, page, bench);
     return_from_disk(job);
-    bool wanted = !job->given_up;
-    qr_page_rescue rescue = store->rescue;
-    void *context = store->rescue_context;
-    (void)pthread_mutex_unlock(&store->lock);
-    void *raw = qr_queue_slot(&store->queues[job->producer], job->job.slot);
-    if (wanted && status == QR_OK) {
-        status = unpack(store, extent, job->producer, page, bench, raw);
+    if (!job->given_up && status == QR_OK) {
+        (void)pthread_mutex_unlock(&store->lock);
+        status = unpack(store, extent, job->producer, page, bench, slot_of(job));
+        (void)pthread_mutex_lock(&store->lock);
     }
-    if (wanted && status == QR_DATA && rescue != NULL) {
-        char message[QR_MESSAGE_BYTES];
-        (void)snprintf(message, sizeof message, "%s", qr_error_message());
-        status = rescue(context, page, extent->raw_hash, raw, (int64_t)extent->raw_bytes)
-                     ? QR_OK
-                     : qr_error(QR_DATA, "%s", message);
+    if (!job->given_up && status == QR_DATA && store->rescue != NULL) {
+        status = rescue_page(job);
     }
-    (void)pthread_mutex_lock(&store->lock);
-    store->tiers[extent->tier].totals.got += wanted && status == QR_OK ? 1 : 0;
+    store->tiers[extent->tier].totals.got += !job->given_up && status == QR_OK ? 1 : 0;
     qr_store_leave_pool(job, status, extent->tier);
     (void)pthread_mutex_unlock(&store->lock);
 }
@@ -421,8 +447,13 @@ void qr_store_begin(qr_page_store *store, int producer, int64_t page)
 static void give_up(qr_store_job *job, double seconds)
 {
     qr_page_store *store = job->store;
-    qr_status status = qr_error(QR_TRANSIENT, "%s: does not answer: page %" PRId64 " of queue %d has waited for %.3g s",
-                                store->tiers[job->waits_for].file.path, job->job.arguments[0], job->producer, seconds);
+    qr_status status =
+        qr_error(QR_TRANSIENT,
+                 job->rescues ? "%s: page %" PRId64
+                                " of queue %d cannot be read, and the checkpoints' disks do not answer: they "
+                                "were waited for for %.3g s"
+                              : "%s: does not answer: page %" PRId64 " of queue %d has waited for %.3g s",
+                 store->tiers[job->waits_for].file.path, job->job.arguments[0], job->producer, seconds);
     job->given_up = true;
     qr_store_finish(job, status, 0);
     qr_store_begin(store, job->producer, job->job.arguments[0]);

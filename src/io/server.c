@@ -127,17 +127,17 @@ qr_status qr_io_server_create(const qr_io_config *config, qr_queue *queues, int 
         return status;
     }
     if (server->pages != NULL && server->checkpoint != NULL) {
-        qr_page_store_set_rescue(server->pages, qr_checkpoint_rescue, server->checkpoint);
+        (void)qr_page_store_set_rescue(server->pages, qr_checkpoint_rescue, server->checkpoint);
     }
     *out = server;
     return QR_OK;
 }
 
-/* The store outlives the checkpoints. */
+/* The store outlives the checkpoints, unless one of its threads hangs in one of them. */
 static void end_rescues(qr_io_server *server)
 {
-    if (server->pages != NULL) {
-        qr_page_store_set_rescue(server->pages, NULL, NULL);
+    if (server->pages != NULL && !qr_page_store_set_rescue(server->pages, NULL, NULL) && server->checkpoint != NULL) {
+        qr_checkpoint_keep(server->checkpoint);
     }
 }
 

@@ -228,6 +228,64 @@ static void test_other_stores_bytes(void **state)
 
 /* --- disks that do not answer --- */
 
+typedef struct helper {
+    atomic_bool holds, called;
+    int64_t version; /* that it has of each page; 0: none */
+} helper;
+
+static bool help(void *context, int64_t page, const uint64_t hash[2], void *raw, int64_t bytes)
+{
+    helper *h = context;
+    atomic_store(&h->called, true);
+    while (atomic_load(&h->holds)) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    shelf_fill(0, page, h->version, raw, bytes);
+    return h->version != 0 && (hash[0] | hash[1]) != 0;
+}
+
+/* What cannot be read is taken from where else it is; that is waited for no longer than for a disk, and what it brings
+ * later goes nowhere. */
+static void test_rescues(void **state)
+{
+    (void)state;
+    helper h = {.version = 1};
+    shelf *s = shelf_create(PAGE);
+    s->config.timeout_s = 2;
+    shelf_start(s);
+    assert_int_equal(shelf_put(s, 0, 0, QR_TIER_SSD, 1, PAGE), QR_OK);
+    assert_true(qr_page_store_set_rescue(s->store, help, &h));
+    assert_int_equal(shelf_get(s, 0, 0, QR_TIER_SSD, 1, PAGE), QR_OK);
+    assert_false(atomic_load(&h.called));
+    assert_int_equal(qr_fault_set("pages.read=ssd:EACCES@1+"), QR_OK);
+    assert_int_equal(shelf_get(s, 0, 0, QR_TIER_SSD, 1, PAGE), QR_OK);
+    assert_true(atomic_load(&h.called));
+    h.version = 0;
+    assert_int_equal(shelf_get(s, 0, 0, QR_TIER_SSD, 1, PAGE), QR_DATA);
+    assert_non_null(strstr(s->message, "Permission denied"));
+    h.version = 1;
+    atomic_store(&h.holds, true);
+    qr_awake waited = {0};
+    (void)qr_awake_look(&waited);
+    int32_t slot = shelf_begin_get(s, 0, 0, QR_TIER_SSD, 1, PAGE);
+    assert_int_equal(shelf_answer(s, 0, slot), QR_TRANSIENT);
+    assert_true(qr_awake_look(&waited) < 20);
+    assert_non_null(strstr(s->message, "page 0 of queue 0 cannot be read, and the checkpoints' disks do not answer"));
+    unsigned char *raw = qr_queue_slot(&s->ends[0], slot);
+    memset(raw, 0x33, PAGE);
+    assert_false(qr_page_store_set_rescue(s->store, NULL, NULL)); /* a thread is in it */
+    atomic_store(&h.holds, false);
+    for (waited = (qr_awake){0}; !qr_page_store_set_rescue(s->store, NULL, NULL);) {
+        assert_true(qr_awake_look(&waited) < SHELF_WAIT_S);
+    }
+    sleep_awake(0.1);
+    for (int i = 0; i < PAGE; i++) {
+        assert_int_equal(raw[i], 0x33);
+    }
+    assert_int_equal(shelf_get(s, 0, 0, QR_TIER_SSD, 1, PAGE), QR_DATA);
+    end(s);
+}
+
 /* One read hangs: it is given up in time, all others go on, and the slot is not touched when it returns. */
 static void test_hanging_read(void **state)
 {
@@ -383,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_bit_flips),
         cmocka_unit_test(test_stale_versions),
         cmocka_unit_test(test_other_stores_bytes),
+        cmocka_unit_test(test_rescues),
         cmocka_unit_test(test_hanging_read),
         cmocka_unit_test(test_hanging_write),
         cmocka_unit_test(test_hang_that_ends),

@@ -158,6 +158,14 @@ def test_memory_is_an_estimate() -> None:
     assert all("about " in line for line in lines), said
 
 
+def test_edges_are_counted() -> None:
+    """A chain of 100,001 agents: 8 bytes for each, and 4 for either end of an edge."""
+    Path("edges.txt").write_text("".join(f"{i} {i + 1}\n" for i in range(100_000)), encoding="utf-8")
+    said = accepts("network: {kind: edge_list, file: edges.txt}\noutput: {directory: out}\n")
+    found = [float(line.split("network ")[1].split(" MiB")[0]) for line in said.splitlines() if "network " in line]
+    assert len(found) == 2 and all(0.7 < each < 7 for each in found), said
+
+
 def test_colours_are_counted() -> None:
     """On a network of lists Potts keeps a colour of two bytes for each agent, and votes once where voters keep them twice."""
     deck = "agents: {count: 1e6}\nnetwork: {kind: small_world}\noutput: {directory: out}\n"

@@ -96,6 +96,13 @@ def test_sparse():
     code, out, _ = call(deck(run=", activation: 0.00010288"), "check")
     assert code == 0 and "agents of 10 % of the pages move" in out, out
     assert re.search("nvme .* moves about 0.5 pages, 32 KiB", out) and re.search("hdd .* about 0.7 pages, 44.", out), out
+    # And so it comes: half of 16 pages in each of 200 steps, and of the 12 that memory does not hold.
+    code, out, err = call(deck(run=", activation: 0.00067667").replace("steps: 6", "steps: 200"), "run")
+    assert code == 0 and "agents of 50 % of the pages move" in out, (code, out, err)
+    with open(os.path.join("out", "summary.json"), encoding="utf-8") as summary:
+        paging = json.load(summary)["paging"]
+    up = sum(link["pages"] for link in paging["links"] if link["to"] == "cpu")
+    assert abs(paging["updated"] - 1600) < 160 and abs(up - 1200) < 180, (paging["updated"], up)
 
 
 def test_same_plan():
@@ -116,6 +123,19 @@ def test_same_plan():
             assert more or ("memory.tiers" in err and not written()), (err, written())
 
 
+def test_other_jobs():
+    code, out, _ = call(deck(), "check", "--ranks", "6", "--nodes=2")
+    assert code == 0 and "planned for 4 compute ranks on 2 nodes" in out and "4 pages of 64 KiB" in out, out
+    assert "cpu   holds 2 pages" in out, out  # of each node's four, which two compute ranks share
+    code, out, _ = call(deck(), "check", "--nodes", "3")
+    assert code == 0 and "planned for 3 compute ranks on 3 nodes" in out, out
+    for wrong in (("--ranks", "0"), ("--ranks",), ("--nodes=x",), ("--nodes", "3", "--ranks", "2"), ("--ranks", "2x")):
+        code, out, err = call(deck(), "check", *wrong)
+        assert code == 2 and wrong[0].split("=")[0] in err, (wrong, code, err)
+    code, _, err = call(deck(), "run", "--ranks", "2")
+    assert code == 2 and "no option '--ranks'" in err, err
+
+
 def test_refusals():
     for arguments in (["check"], ["run"], ["run", "--dry-run"]):
         code, out, err = call(deck(hdd=", capacity: 400 KiB"), *arguments)
@@ -130,7 +150,8 @@ def test_refusals():
                               "--set", "memory.tiers.nvme.capacity=auto")
         assert code == 3 and re.search(r"4\d\d\.?\d* TiB|372.5 TiB \(409600000000000 bytes", err), (arguments, code, err)
         assert "bytes) are missing" in err and "room on the disk of memory.tiers.hdd.directory" in err, err
-        for directory, words in (("deck.yml/pages", "is not a directory"), ("nowhere/pages", "No such file")):
+        for directory, words in (("deck.yml/pages", "is not a directory"), ("deck.yml", "is not a directory"),
+                                 ("nowhere/pages", "No such file")):
             if not os.path.islink("nowhere"):
                 os.symlink("nothing", "nowhere")
             code, out, err = call(deck(), *arguments, "--set", f"memory.tiers.hdd.directory={directory}")
@@ -178,11 +199,17 @@ def test_small_disk():
             code, out, err = call(deck(), *arguments)
             assert code == 3 and "64 KiB (65536 bytes) are missing" in err, (arguments, code, out, err)
             assert os.listdir("pages") == [] and not os.path.exists("out"), arguments
+        # Two compute ranks share it: 3 pages each on hdd beside 2 on nvme and 2 in memory, of 8.
+        for arguments in (["check"], ["run"], ["run", "--dry-run"]):
+            code, out, err = call(deck(), *arguments, ranks=3)
+            assert code == 3 and "64 KiB (65536 bytes) are missing" in err, (arguments, code, out, err)
+            assert os.listdir("pages") == [] and not os.path.exists("out"), arguments
         for arguments in (["run", "--dry-run"], ["run"]):
             code, out, err = call(deck(hdd=", capacity: 1 GiB"), *arguments)
             assert code == 0 and ", capacity 1 GiB" in out, (code, out, err)
         shutil.rmtree("out")
-        # Killed when its pages lie there: the next run begins with what is free without them.
+        # Killed when its pages lie there: the next run begins with what is free without them. Both do not fit.
+        subprocess.run(["mount", "-o", "remount,size=1300k", "pages"], check=True)
         endless = deck(hdd=", capacity: 1 GiB").replace("steps: 6", "steps: 100_000_000")
         with open("deck.yml", "w", encoding="utf-8") as text:
             text.write(endless)

@@ -2,6 +2,7 @@
 #include "base/timer.h"
 #include "page/parts.h"
 
+#include <stdio.h>
 #include <string.h>
 
 int64_t qr_pager_agents_of(const qr_pager *pager, int64_t page)
@@ -135,6 +136,25 @@ static qr_status wait_sink(qr_pager *pager)
     return QR_OK;
 }
 
+/* Pages that are there, and may be there, of each tier. */
+static qr_status no_room(const qr_pager *pager, int64_t page)
+{
+    char tiers[160] = "";
+    size_t used = 0;
+    for (int tier = QR_MEMORY_NVME; tier < QR_N_MEMORY_TIERS; tier++) {
+        if (pager->config.tiers[tier].used && used < sizeof tiers) {
+            used += (size_t)snprintf(tiers + used, sizeof tiers - used, "%s%s %lld of %lld", used > 0 ? ", " : "",
+                                     qr_memory_tier_name((qr_memory_tier)tier),
+                                     (long long)qr_page_tier_count(&pager->table, tier),
+                                     (long long)pager->config.tiers[tier].pages);
+        }
+    }
+    return qr_error(QR_RESOURCE,
+                    "no memory tier has room for page %lld of the states (%lld bytes); pages there, and most: %s; "
+                    "memory.tiers.*.capacity and .directory say where pages may go",
+                    (long long)page, (long long)qr_pager_bytes_of(pager, page), used > 0 ? tiers : "there is no disk");
+}
+
 qr_status qr_pager_put(qr_pager *pager, int64_t page, int32_t slot)
 {
     qr_page_entry *entry = &pager->table.entries[page];
@@ -147,7 +167,7 @@ qr_status qr_pager_put(qr_pager *pager, int64_t page, int32_t slot)
         tier = qr_policy_room(&pager->table, pager->config.tiers, QR_MEMORY_NVME);
     }
     if (tier < 0) {
-        return qr_error(QR_RESOURCE, "no tier has room for page %lld of the states", (long long)page);
+        return no_room(pager, page);
     }
     entry->version++;
     const int64_t arguments[4] = {page, tier - QR_MEMORY_NVME, entry->version, qr_pager_agents_of(pager, page)};

@@ -65,8 +65,9 @@ qr_status qr_pager_wait(qr_pager *pager, int64_t page)
         status = qr_pager_poll(pager);
     }
     if (status == QR_OK && idle && pager->n_asked == 0 && pager->n_free_berths == berths) {
-        return qr_error(QR_INTERNAL, "page %lld of the states has nowhere to go, and nothing is under way",
-                        (long long)page);
+        return page < 0 ? qr_error(QR_INTERNAL, "no page of the states can leave, and nothing is under way")
+                        : qr_error(QR_INTERNAL, "page %lld of the states has nowhere to go, and nothing is under way",
+                                   (long long)page);
     }
     return status;
 }

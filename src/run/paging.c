@@ -23,6 +23,12 @@ const qr_deck_memory_tier *qr_paging_disk(const qr_deck *deck, int tier)
     }
 }
 
+/* Of a queue: pages that come, as many that leave, and some that are asked for at that moment. */
+static int64_t slots_of_pages(int64_t ahead)
+{
+    return 2 * ahead + SPARE_SLOTS;
+}
+
 /* --- what the deck says --- */
 
 /* The path without what has no effect in it: doubled slashes, and folders named ".". In place. */
@@ -97,6 +103,24 @@ static qr_status check_directory(const qr_deck *deck, int t, const char *key)
     return QR_OK;
 }
 
+/* A queue holds so many slots and no more: those for pages come on top of the others. */
+static qr_status check_slots(const qr_deck *deck)
+{
+    int64_t ahead = deck->memory.prefetch.ahead > 0 ? deck->memory.prefetch.ahead : MOST_AHEAD;
+    int64_t room = QR_MOST_SLOTS - slots_of_pages(ahead);
+    bool on_disk = false;
+    for (int t = 0; t < QR_N_TIERS; t++) {
+        on_disk = on_disk || qr_paging_disk(deck, t)->directory[0] != '\0';
+    }
+    return !on_disk || deck->io.slots <= room
+               ? QR_OK
+               : qr_deck_complain(
+                     deck, "io.slots",
+                     "%lld slots, and %lld for pages on their way to and from disks (memory.prefetch.ahead), "
+                     "are more than the %d that there may be; here io.slots may be %lld at most",
+                     (long long)deck->io.slots, (long long)(QR_MOST_SLOTS - room), (int)QR_MOST_SLOTS, (long long)room);
+}
+
 qr_status qr_paging_check(const qr_deck *deck)
 {
     for (int t = 0; t < QR_N_TIERS; t++) {
@@ -119,7 +143,7 @@ qr_status qr_paging_check(const qr_deck *deck)
                                     qr_tier_name(t));
         }
     }
-    return QR_OK;
+    return check_slots(deck);
 }
 
 /* --- what will lie where --- */
@@ -472,7 +496,7 @@ int64_t qr_paging_slots(const qr_simulation *simulation)
     if (!simulation->paging.wanted || !simulation->paging.on_disk) {
         return 0;
     }
-    return 2 * choose_ahead(deck, qr_page_agents(simulation, agent) * agent) + SPARE_SLOTS;
+    return slots_of_pages(choose_ahead(deck, qr_page_agents(simulation, agent) * agent));
 }
 
 int64_t qr_paging_resident_bytes(const qr_paging *paging)

@@ -144,6 +144,9 @@ def test_refusals():
         assert "128 KiB (131072 bytes) are missing" in err, err
         code, out, err = call(deck(hdd=", capacity: 64 KiB"), *arguments)
         assert code == 2 and "memory.tiers.hdd.capacity: does not hold one page of 65536 bytes" in err, (code, err)
+        # Pages on their way need slots, too.
+        code, out, err = call(deck(), *arguments, "--set", "io.slots=65000", "--set", "memory.prefetch.ahead=300")
+        assert code == 2 and "io.slots" in err and "memory.prefetch.ahead" in err and "64932 at most" in err, (code, err)
         # No disk holds four hundred terabytes.
         vast = deck("neural, state_dim: 1024, hidden: 8").replace("16384", "1e11").replace("ring, degree: 4", "complete")
         code, out, err = call(vast.replace("64 KiB", "1 MiB").replace("256 KiB", "1 MiB"), *arguments,

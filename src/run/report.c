@@ -135,7 +135,7 @@ static void print_progress(qr_simulation *simulation, double rate)
 
 void qr_progress_within(qr_simulation *simulation, qr_long_work work, int64_t done, int64_t all)
 {
-    static const char *const names[] = {"step %lld of %lld", "first states", "state hash"};
+    static const char *const names[] = {"step %lld of %lld", "first states", "hash of the states"};
     double now = qr_now_s();
     char line[512] = "";
     const qr_progress *progress = &simulation->progress;

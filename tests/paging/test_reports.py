@@ -116,7 +116,7 @@ def long_steps_are_told_of():
     with tempfile.TemporaryDirectory() as folder:
         output, _, _ = run(folder, fault="pages.read:slow@1+", more=["--set", "run.steps=2", "--set", "io.threads=1"])
     for words in (r"step 2 of 2: \d+\.\d % done, pages: cpu \d+, nvme \d+, ssd \d+, hdd \d+, \d+ coming",
-                  r"state hash: \d+\.\d % done, pages: cpu 4, "):
+                  r"hash of the states: \d+\.\d % done, pages: cpu 4, "):
         assert re.search(rf"^{words}", output, re.MULTILINE), (words, output)
 
 

@@ -193,6 +193,9 @@ void qr_launch_neural(const qr_part *part, cudaStream_t stream);
 /* The same by tensor cores, in place of qr_launch_neural where part->fast_weights is set. */
 void qr_launch_neural_fast(const qr_part *part, cudaStream_t stream);
 
+/* The same by a kernel made for the sizes that matter most. 0, and nothing is done, for others. */
+int qr_launch_neural_tile(const qr_part *part, cudaStream_t stream);
+
 /* Words of qr_part.fast_weights for a network; 0 for sizes that tensor cores are not used for on the current device. */
 int64_t qr_neural_fast_count(const qr_neural *net);
 

@@ -34,6 +34,7 @@ void qr_launch_begin_step(const qr_part *part, const qr_control *from, cudaStrea
 /* One step of these pages; where part->fast_weights is set, by tensor cores. */
 void qr_launch_frames(const qr_part *part, const qr_frame_batch *batch, cudaStream_t stream);
 void qr_launch_frames_fast(const qr_part *part, const qr_frame_batch *batch, cudaStream_t stream);
+int qr_launch_frames_tile(const qr_part *part, const qr_frame_batch *batch, cudaStream_t stream); /* 0: other sizes */
 
 /* The votes of these pages stay what they are. Frames are of no account. */
 void qr_launch_pass(const qr_part *part, const qr_frame_batch *batch, cudaStream_t stream);

@@ -3,11 +3,8 @@
  * Warps form teams; a team takes a tile of agents at a time, keeps their states and hidden values in shared memory, and
  * goes its own way: nothing but the few sums of a step waits for other teams. Weights are in shared memory where they
  * fit, else they stream from the cache. */
-#include "neural_gather.cuh"
-#include "neural_layers.cuh"
-#include "neural_tally.cuh"
+#include "neural_step.cuh"
 #include "places.cuh"
-#include "view.cuh"
 
 #include <cuda_pipeline_primitives.h>
 
@@ -26,49 +23,6 @@ typedef struct launch_plan {
     int32_t shares_at; /* in a team's memory: a place of their own, or that of the hidden values to come */
     int32_t bytes;
 } launch_plan;
-
-extern "C" int64_t qr_neural_packed_count(const qr_neural *net)
-{
-    return find_layout(net, 0, 0).end;
-}
-
-/* out[column][row] of a matrix whose lines are `stride` apart, padded. */
-static void transpose(const float *matrix, int32_t rows, int32_t columns, int32_t stride, int32_t padded_rows,
-                      int32_t padded_columns, float *out)
-{
-    for (int32_t c = 0; c < padded_columns; c++) {
-        for (int32_t r = 0; r < padded_rows; r++) {
-            float here = c < columns ? 0.0f : -0.0f;
-            if (c < columns && r < rows) {
-                here = matrix[(int64_t)r * stride + c];
-            }
-            out[(int64_t)c * padded_rows + r] = here;
-        }
-    }
-}
-
-extern "C" void qr_neural_pack(const qr_neural *net, float *packed)
-{
-    const weight_layout at = find_layout(net, 0, 0);
-    const int32_t state = (int32_t)net->state_dim;
-    const int32_t hidden = (int32_t)net->hidden;
-    const int32_t n_options = (int32_t)net->n_options;
-    const int32_t columns = 2 * n_options + state;
-    memset(packed, 0, (size_t)at.end * sizeof(float));
-    transpose(net->w1, hidden, n_options, columns, at.hidden, n_options, packed + at.global);
-    memcpy(packed + at.b1, net->b1, (size_t)hidden * sizeof(float));
-    transpose(net->w1 + n_options, hidden, state, columns, at.hidden, at.state, packed + at.w1);
-    transpose(net->w1 + n_options + state, hidden, n_options, columns, at.hidden, n_options,
-              packed + at.w1 + at.state * at.hidden);
-    transpose(net->w2, state, hidden, hidden, at.state, at.hidden, packed + at.w2);
-    for (int32_t k = 0; k < n_options; k++) {
-        for (int32_t d = 0; d < at.state; d++) {
-            packed[at.wv + k * at.state + d] = d < state ? net->wv[(int64_t)k * state + d] : -0.0f;
-        }
-    }
-    memcpy(packed + at.b2, net->b2, (size_t)state * sizeof(float));
-    memcpy(packed + at.bv, net->bv, (size_t)n_options * sizeof(float));
-}
 
 /* Claims the team's next tile; all threads of the team. */
 static __device__ __forceinline__ int64_t claim_tile(const team *team, uint32_t *claimed)
@@ -90,12 +44,12 @@ static __device__ __forceinline__ int64_t claim_tile(const team *team, uint32_t 
 }
 
 /* Asks for the states of a tile to come, if there is one, as far as the cache that all processors share. */
-template <int AGENTS, int STATE>
+template <int AGENTS>
 static __device__ __forceinline__ void prefetch_states(const qr_part *part, const team *team, const float *states,
                                                        int64_t first)
 {
     enum { LINE = 128 };
-    const int32_t row_bytes = (STATE != 0 ? STATE : (int32_t)part->neural.state_dim) * (int32_t)sizeof(float);
+    const int32_t row_bytes = ((int32_t)part->neural.state_dim) * (int32_t)sizeof(float);
     const char *from = (const char *)states + first * row_bytes;
     if (first + AGENTS > part->count) {
         return; /* nor for the last one, which may be short */
@@ -106,11 +60,11 @@ static __device__ __forceinline__ void prefetch_states(const qr_part *part, cons
 }
 
 /* Begins to copy the states of a tile into shared memory; agents beyond the part have zeros. */
-template <int AGENTS, int STATE>
+template <int AGENTS>
 static __device__ __forceinline__ void begin_load(const qr_part *part, const team *team, const float *states,
                                                   int64_t first)
 {
-    const int32_t n_state = STATE != 0 ? STATE : (int32_t)part->neural.state_dim;
+    const int32_t n_state = (int32_t)part->neural.state_dim;
     const int32_t row = row_of(n_state);
     const float *from = states + first * n_state;
     const int64_t here = part->count - first;
@@ -137,11 +91,11 @@ static __device__ __forceinline__ void begin_load(const qr_part *part, const tea
 }
 
 /* States of the agents that moved back to where they belong. */
-template <int AGENTS, int STATE>
+template <int AGENTS>
 static __device__ __forceinline__ void store_states(const qr_part *part, const team *team, float *states, int64_t first,
                                                     uint32_t moving)
 {
-    const int32_t n_state = STATE != 0 ? STATE : (int32_t)part->neural.state_dim;
+    const int32_t n_state = (int32_t)part->neural.state_dim;
     const int32_t row = row_of(n_state);
     float *to = states + first * n_state;
     const int32_t step = n_state % 4 == 0 ? 4 : 1;
@@ -158,25 +112,6 @@ static __device__ __forceinline__ void store_states(const qr_part *part, const t
             to[i] = *from;
         }
     }
-}
-
-/* The same from counts in registers, by a warp whose lanes have an agent each. False where those do not suffice. */
-template <bool WIDE>
-static __device__ __forceinline__ bool put_counted_shares(const qr_part *part, const team *team, const uint8_t *votes,
-                                                          int64_t first)
-{
-    const uint32_t n_options = part->rule.n_options;
-    qr_counts near;
-    if (!qr_count_near<WIDE>(part, votes, first, &near)) {
-        return false;
-    }
-    const float degree = (float)near.degree;
-    const float reciprocal = near.degree > 0 ? __frcp_rn(degree) : 0.0f;
-    float *share = team->shares + team->thread * row_of((int32_t)n_options);
-    for (uint32_t k = 0; k < n_options; k++) {
-        share[k] = qr_share_of(qr_count_of(&near, k), degree, reciprocal);
-    }
-    return true;
 }
 
 /* Shares of the options among each agent's neighbours. */
@@ -199,8 +134,9 @@ static __device__ __forceinline__ void gather_shares(const qr_part *part, const 
         return;
     }
     if (AGENTS == WARP && team->threads == WARP && n_options <= QR_COUNT_OPTIONS) {
-        bool counted = n_options <= QR_COUNT_OPTIONS / 2 ? put_counted_shares<false>(part, team, votes, first)
-                                                         : put_counted_shares<true>(part, team, votes, first);
+        bool counted = n_options <= QR_COUNT_OPTIONS / 2
+                           ? put_counted_shares<false, QR_ANY_NETWORK>(part, votes, first, share, 1)
+                           : put_counted_shares<true, QR_ANY_NETWORK>(part, votes, first, share, 1);
         if (counted) {
             return;
         }
@@ -223,90 +159,19 @@ static __device__ __forceinline__ void gather_shares(const qr_part *part, const 
     }
 }
 
-/* A warp's votes to positions in a row, the first at the start of a byte. mine: lanes that have an agent, the first
- * ones. */
-static __device__ __forceinline__ void store_votes(uint8_t *next, uint32_t packing, int64_t position, uint32_t vote,
-                                                   bool mine)
+/* Scores of a tile, to where the hidden values were. A thread an agent, or a thread a batch of its options. */
+template <int AGENTS, bool IN_SHARED>
+static __device__ __forceinline__ void find_tile_scores(const qr_neural *net, const team *team,
+                                                        const block_memory *block)
 {
-    uint32_t per_byte = 1u << packing;
-    uint32_t lane = threadIdx.x % WARP;
-    uint32_t byte = vote << (lane % per_byte * (8u >> packing));
-    for (uint32_t distance = 1; distance < per_byte; distance *= 2) {
-        byte |= __shfl_xor_sync(~0u, byte, distance);
-    }
-    if (mine && lane % per_byte == 0) {
-        next[position >> packing] = (uint8_t)byte;
-    }
-}
-
-/* Votes of a tile from its scores, and their tally: one warp, a lane an agent. */
-template <int AGENTS>
-static __device__ __forceinline__ void take_votes(const qr_part *part, const team *team, int64_t first, uint32_t active,
-                                                  uint32_t noisy, qr_block_tally *tally)
-{
-    const qr_control *control = part->control;
-    const int64_t step = control->step + 1;
-    const int32_t lane = team->thread;
-    const int64_t index = first + lane;
-    const int64_t agent = part->first + index;
-    const int64_t position = part->before + index;
-    const uint8_t *votes = part->packed[control->current];
-    const bool mine = lane < AGENTS && index < part->count;
-    uint32_t vote = lane < AGENTS && position < part->view ? qr_packed_vote(votes, part->packing, position) : 0;
-    uint32_t score = 0;
-    bool moves = mine && (active >> lane & 1u) != 0;
-    if (part->frozen != 0 && moves) {
-        moves = (part->frozen[index / QR_DEVICE_GROUP] >> (index % QR_DEVICE_GROUP) & 1u) == 0;
-    }
-    if (moves && (noisy >> lane & 1u) != 0) {
-        vote = qr_noise_option(&part->rule, agent, step);
-    } else if (moves) {
-        qr_draws draws;
-        qr_draws_begin(&draws, part->rule.seed, (uint64_t)agent, (uint64_t)step, QR_STREAM_RULE);
-        vote =
-            qr_neural_vote(&part->neural, team->hidden + lane * (int32_t)(part->rule.n_options | 1u), &draws, &score);
-    }
-    __syncwarp();
-    store_votes(part->packed[control->current ^ 1u], part->packing, position, vote, mine);
-    qr_tally_scores(tally, vote, score, part->first + first, mine);
-}
-
-/* Weights where they fit, and what is the same for all agents of the step. Returns what follows in shared memory. */
-template <bool IN_SHARED, int STATE, int HIDDEN>
-static __device__ __forceinline__ float *prepare_block(const qr_part *part, float *memory, block_memory *block)
-{
-    const qr_neural *net = &part->neural;
-    const weight_layout at = find_layout(net, STATE, HIDDEN);
+    const weight_layout at = find_layout(net);
     const int32_t n_options = (int32_t)net->n_options;
-    const int64_t *votes = part->control->votes;
-    block->weights = part->packed_weights + at.w1;
-    if (IN_SHARED) {
-        for (int32_t i = (int32_t)threadIdx.x; i < (at.end - at.w1) / 4; i += (int32_t)blockDim.x) {
-            ((float4 *)memory)[i] = __ldg((const float4 *)(part->packed_weights + at.w1) + i);
-        }
-        block->weights = memory;
-        memory += at.end - at.w1;
-    }
-    for (int32_t h = (int32_t)threadIdx.x; h < at.hidden; h += (int32_t)blockDim.x) {
-        float sum = part->packed_weights[at.b1 + h];
-        for (int32_t k = 0; k < n_options; k++) {
-            float share = (float)votes[k] / (float)part->rule.n_agents;
-            sum = __fmaf_rn(part->packed_weights[at.global + k * at.hidden + h], share, sum);
-        }
-        memory[h] = sum;
-    }
-    block->base = memory;
-    memory += at.hidden;
-    float others = (float)(part->rule.n_agents - 1);
-    for (int32_t k = (int32_t)threadIdx.x; k < n_options; k += (int32_t)blockDim.x) {
-        memory[k] = others > 0.0f ? (float)votes[k] / others : 0.0f;
-        memory[n_options + k] = others > 0.0f ? (float)(votes[k] - 1) / others : 0.0f;
-    }
-    block->others = memory;
-    return memory + 2 * round_up(n_options);
+    const int32_t agent = team->thread % AGENTS;
+    find_scores<IN_SHARED, 1>(&at, n_options, team->thread / AGENTS * BATCH, team->threads / AGENTS * BATCH, block,
+                              team->x + agent * row_of(at.state), team->hidden + agent * (n_options | 1));
 }
 
-template <class PLACES, int AGENTS, bool IN_SHARED, int STATE, int HIDDEN>
+template <class PLACES, int AGENTS, bool IN_SHARED>
 static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
     update_neural(const __grid_constant__ qr_part part, const launch_plan plan, const __grid_constant__ PLACES places)
 {
@@ -321,14 +186,14 @@ static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
     const uint8_t *votes = part.packed[part.control->current];
     const int64_t n_tiles = (qr_count_agents(&part, &places) + AGENTS - 1) / AGENTS;
     block_memory block;
-    float *memory = prepare_block<IN_SHARED, STATE, HIDDEN>(&part, (float *)dynamic, &block);
+    float *memory = prepare_block<IN_SHARED>(&part, (float *)dynamic, &block);
     team team;
-    team.threads = STATE != 0 ? WARP : plan.team_warps * WARP; /* sizes known when compiled: teams of one warp */
+    team.threads = plan.team_warps * WARP;
     team.thread = (int32_t)threadIdx.x % team.threads;
     const int32_t number = (int32_t)threadIdx.x / team.threads;
     team.barrier = number + 1;
     team.x = memory + number * plan.team_floats;
-    team.hidden = team.x + AGENTS * row_of(STATE != 0 ? STATE : (int32_t)part.neural.state_dim);
+    team.hidden = team.x + AGENTS * row_of((int32_t)part.neural.state_dim);
     team.shares = team.x + plan.shares_at;
     team.tile = &next_tile[number];
     if (threadIdx.x == 0) {
@@ -345,23 +210,23 @@ static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
         uint32_t noisy;
         tile = claim_tile(&team, &claimed);
         next = qr_find_agent(&part, &places, tile * AGENTS, &next_states);
-        prefetch_states<AGENTS, STATE>(&part, &team, next_states, next);
+        prefetch_states<AGENTS>(&part, &team, next_states, next);
         qr_draw_masks<AGENTS>(&part, first, step, &active, &noisy);
         if (active != 0) {
-            begin_load<AGENTS, STATE>(&part, &team, states, first);
+            begin_load<AGENTS>(&part, &team, states, first);
             gather_shares<AGENTS>(&part, &team, &block, votes, first);
             __pipeline_wait_prior(0);
             team_sync(&team);
-            apply_first_layer<AGENTS, IN_SHARED, STATE, HIDDEN>(&part.neural, &team, &block);
+            apply_first_layer<AGENTS, IN_SHARED>(&part.neural, &team, &block);
             team_sync(&team);
-            apply_second_layer<AGENTS, IN_SHARED, STATE, HIDDEN>(&part.neural, &team, &block);
+            apply_second_layer<AGENTS, IN_SHARED>(&part.neural, &team, &block);
             team_sync(&team);
-            find_scores<AGENTS, IN_SHARED, STATE, HIDDEN>(&part.neural, &team, &block);
-            store_states<AGENTS, STATE>(&part, &team, states, first, active);
+            find_tile_scores<AGENTS, IN_SHARED>(&part.neural, &team, &block);
+            store_states<AGENTS>(&part, &team, states, first, active);
             team_sync(&team);
         }
         if (team.thread < WARP) {
-            take_votes<AGENTS>(&part, &team, first, active, noisy, &tally);
+            take_votes<AGENTS>(&part, team.hidden, first, active, noisy, &tally);
         }
     }
     qr_tally_finish(&part, &tally);
@@ -370,7 +235,7 @@ static __global__ void __launch_bounds__(MOST_WARPS *WARP, 1)
 /* Fills in a plan whose first three fields are set; teams = 0 when not even one fits. */
 static void finish_plan(const qr_neural *net, int64_t most_bytes, launch_plan *plan)
 {
-    const weight_layout at = find_layout(net, 0, 0);
+    const weight_layout at = find_layout(net);
     const int32_t n_options = (int32_t)net->n_options;
     const int32_t pass = WARP * EACH * EACH / plan->agents;
     const int32_t share_row = row_of(n_options);
@@ -414,15 +279,15 @@ static launch_plan make_plan(const qr_neural *net, int64_t most_bytes)
     return best;
 }
 
-template <class PLACES, int AGENTS, bool IN_SHARED, int STATE, int HIDDEN>
+template <class PLACES, int AGENTS, bool IN_SHARED>
 static void launch(const qr_part *part, const PLACES *places, const launch_plan *plan, int32_t processors,
                    cudaStream_t stream)
 {
     int64_t tiles = (qr_count_agents(part, places) + AGENTS - 1) / AGENTS;
     int64_t blocks = tiles < processors ? tiles : processors;
-    (void)cudaFuncSetAttribute(update_neural<PLACES, AGENTS, IN_SHARED, STATE, HIDDEN>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, plan->bytes);
-    update_neural<PLACES, AGENTS, IN_SHARED, STATE, HIDDEN>
+    (void)cudaFuncSetAttribute(update_neural<PLACES, AGENTS, IN_SHARED>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               plan->bytes);
+    update_neural<PLACES, AGENTS, IN_SHARED>
         <<<(unsigned)(blocks > 0 ? blocks : 1), (unsigned)(plan->teams * plan->team_warps * WARP), (size_t)plan->bytes,
            stream>>>(*part, *plan, *places);
 }
@@ -437,15 +302,13 @@ template <class PLACES> static void launch_best(const qr_part *part, const PLACE
     (void)cudaDeviceGetAttribute(&most_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     const launch_plan plan = make_plan(&part->neural, most_bytes - STATIC_BYTES);
     if (plan.agents == 8) {
-        launch<PLACES, 8, false, 0, 0>(part, places, &plan, processors, stream);
+        launch<PLACES, 8, false>(part, places, &plan, processors, stream);
     } else if (plan.agents == 16) {
-        launch<PLACES, 16, false, 0, 0>(part, places, &plan, processors, stream);
+        launch<PLACES, 16, false>(part, places, &plan, processors, stream);
     } else if (!plan.in_shared) {
-        launch<PLACES, 32, false, 0, 0>(part, places, &plan, processors, stream);
-    } else if (part->neural.state_dim == 64 && part->neural.hidden == 64) {
-        launch<PLACES, 32, true, 64, 64>(part, places, &plan, processors, stream);
+        launch<PLACES, 32, false>(part, places, &plan, processors, stream);
     } else {
-        launch<PLACES, 32, true, 0, 0>(part, places, &plan, processors, stream);
+        launch<PLACES, 32, true>(part, places, &plan, processors, stream);
     }
 }
 
@@ -453,6 +316,9 @@ extern "C" void qr_launch_neural(const qr_part *part, cudaStream_t stream)
 {
     if (part->fast_weights != 0) {
         qr_launch_neural_fast(part, stream);
+        return;
+    }
+    if (qr_launch_neural_tile(part, stream)) {
         return;
     }
     const qr_whole_part places = {};
@@ -463,6 +329,9 @@ extern "C" void qr_launch_frames(const qr_part *part, const qr_frame_batch *batc
 {
     if (part->fast_weights != 0) {
         qr_launch_frames_fast(part, batch, stream);
+        return;
+    }
+    if (qr_launch_frames_tile(part, batch, stream)) {
         return;
     }
     static_assert(sizeof(qr_part) + sizeof(launch_plan) + sizeof(qr_frame_batch) <= 4000, "all devices take so much");

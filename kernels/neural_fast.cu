@@ -44,7 +44,7 @@ static __device__ __forceinline__ bool put_counted_shares(const qr_part *part, c
 {
     qr_counts near;
     uint32_t share[8];
-    if (!qr_count_near<WIDE>(part, votes, first, &near)) {
+    if (!qr_count_near<WIDE, QR_ANY_NETWORK>(part, votes, first, &near)) {
         return false;
     }
     const float each = near.degree > 0 ? __frcp_rn((float)near.degree) : 0.0f;

@@ -5,6 +5,10 @@
 
 #include "device.h"
 
+/* What a kernel is compiled for: any network, complete ones, or lattices of two and three dimensions. Less code in
+ * between leaves more of what is run in the instruction cache: 6 %. */
+enum { QR_ANY_NETWORK, QR_COMPLETE_NETWORK, QR_GRID };
+
 enum {
     QR_COUNT_OPTIONS = 16, /* at most */
     QR_COUNT_DEGREE = 255
@@ -85,7 +89,19 @@ static __device__ __forceinline__ bool qr_count_list(const qr_part *part, const 
 
 /* Neighbours of own agent first + lane, in whatever network but a complete one. False, for all lanes alike, where some
  * agent has more of them than a byte counts. All lanes; those without an agent count nothing. */
+/* The same for an agent whose neighbours are not all at the plain distances. */
 template <bool WIDE>
+static __device__ __noinline__ void qr_count_border(const qr_part *part, const uint8_t *votes, int64_t index,
+                                                    qr_counts *near)
+{
+    int64_t positions[QR_LATTICE_MAX_NEIGHBOURS];
+    near->degree = (uint32_t)qr_lattice_positions(&part->lattice, part->first + index, part->before + index, positions);
+    for (uint32_t j = 0; j < near->degree; j++) {
+        qr_count_one<WIDE>(votes, part->packing, positions[j], near->counts);
+    }
+}
+
+template <bool WIDE, int NETWORK>
 static __device__ __forceinline__ bool qr_count_near(const qr_part *part, const uint8_t *votes, int64_t first,
                                                      qr_counts *near)
 {
@@ -97,11 +113,11 @@ static __device__ __forceinline__ bool qr_count_near(const qr_part *part, const 
     near->counts[0] = 0;
     near->counts[1] = 0;
     near->degree = 0;
-    if (part->row != 0) {
+    if (NETWORK != QR_GRID && part->row != 0) {
         bool fits = !mine || qr_count_list<WIDE>(part, votes, index, near);
         return __all_sync(~0u, fits) != 0;
     }
-    if (part->lattice.dims == 1) {
+    if (NETWORK != QR_GRID && part->lattice.dims == 1) {
         const int32_t reach = (int32_t)part->lattice.reach;
         if (part->lattice.reach > QR_COUNT_DEGREE / 2) {
             return false;
@@ -121,11 +137,9 @@ static __device__ __forceinline__ bool qr_count_near(const qr_part *part, const 
             qr_count_one<WIDE>(votes, packing, self + part->offset[j].distance, near->counts);
         }
     } else if (mine) {
-        int64_t positions[QR_LATTICE_MAX_NEIGHBOURS];
-        near->degree = (uint32_t)qr_lattice_positions(&part->lattice, part->first + index, self, positions);
-        for (uint32_t j = 0; j < near->degree; j++) {
-            qr_count_one<WIDE>(votes, packing, positions[j], near->counts);
-        }
+        qr_counts border = *near; /* so that `near` stays in registers */
+        qr_count_border<WIDE>(part, votes, index, &border);
+        *near = border;
     }
     __syncwarp();
     return true;

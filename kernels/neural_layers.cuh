@@ -59,13 +59,11 @@ static __host__ __device__ __forceinline__ int32_t row_of(int32_t n)
     return round_up(n) | 4;
 }
 
-static __host__ __device__ __forceinline__ weight_layout find_layout(const qr_neural *net, int32_t state,
-                                                                     int32_t hidden)
+static __host__ __device__ __forceinline__ weight_layout lay_out(int32_t state, int32_t hidden, int32_t n_options)
 {
-    int32_t n_options = (int32_t)net->n_options;
     weight_layout at;
-    at.state = round_up(state != 0 ? state : (int32_t)net->state_dim);
-    at.hidden = round_up(hidden != 0 ? hidden : (int32_t)net->hidden);
+    at.state = round_up(state);
+    at.hidden = round_up(hidden);
     at.global = 0;
     at.b1 = at.global + n_options * at.hidden;
     at.w1 = at.b1 + at.hidden;
@@ -75,6 +73,11 @@ static __host__ __device__ __forceinline__ weight_layout find_layout(const qr_ne
     at.bv = at.b2 + at.state;
     at.end = at.bv + round_up(n_options);
     return at;
+}
+
+static __host__ __device__ __forceinline__ weight_layout find_layout(const qr_neural *net)
+{
+    return lay_out((int32_t)net->state_dim, (int32_t)net->hidden, (int32_t)net->n_options);
 }
 
 static __device__ __forceinline__ void team_sync(const team *team)
@@ -184,7 +187,7 @@ static __device__ __forceinline__ void add_columns(const float *values, int32_t 
 
 /* tanh of a thread's sums to the tile's hidden values. In a loop through shared memory: unrolled in registers it is as
  * much code as the layers themselves, and the instruction cache then costs 7 %. */
-template <int AGENTS, int HIDDEN>
+template <int AGENTS>
 static __device__ __forceinline__ void put_hidden(float *hidden, int32_t row, int32_t n_hidden,
                                                   const thread_share *mine, float sum[EACH][EACH])
 {
@@ -208,7 +211,7 @@ static __device__ __forceinline__ void put_hidden(float *hidden, int32_t row, in
                 float after[4];
 #pragma unroll
                 for (int q = 0; q < 4; q++) {
-                    bool real = HIDDEN != 0 || mine->out[half] + q < n_hidden;
+                    bool real = mine->out[half] + q < n_hidden;
                     after[q] = real ? qr_tanhf(number_of(before, q)) : 0.0f;
                 }
                 *place = make_vector(after);
@@ -218,13 +221,13 @@ static __device__ __forceinline__ void put_hidden(float *hidden, int32_t row, in
 }
 
 /* hidden = tanh(base + W1 (x, shares)). */
-template <int AGENTS, bool IN_SHARED, int STATE, int HIDDEN>
+template <int AGENTS, bool IN_SHARED>
 static __device__ __forceinline__ void apply_first_layer(const qr_neural *net, const team *team,
                                                          const block_memory *block)
 {
-    const weight_layout at = find_layout(net, STATE, HIDDEN);
+    const weight_layout at = find_layout(net);
     const int32_t pass = WARP * EACH * EACH / AGENTS; /* outputs of a warp */
-    const int32_t n_hidden = HIDDEN != 0 ? HIDDEN : (int32_t)net->hidden;
+    const int32_t n_hidden = (int32_t)net->hidden;
     const int32_t hidden_row = row_of(n_hidden);
     for (int32_t first = team->thread / WARP * pass; first < at.hidden; first += team->threads / WARP * pass) {
         float sum[EACH][EACH];
@@ -238,18 +241,18 @@ static __device__ __forceinline__ void apply_first_layer(const qr_neural *net, c
         if (team->shares == team->hidden) {
             __syncwarp(); /* all have read the shares where hidden values go now: a team of one warp */
         }
-        put_hidden<AGENTS, HIDDEN>(team->hidden, hidden_row, n_hidden, &mine, sum);
+        put_hidden<AGENTS>(team->hidden, hidden_row, n_hidden, &mine, sum);
     }
 }
 
 /* x += dt (b2 + W2 hidden - x). */
-template <int AGENTS, bool IN_SHARED, int STATE, int HIDDEN>
+template <int AGENTS, bool IN_SHARED>
 static __device__ __forceinline__ void apply_second_layer(const qr_neural *net, const team *team,
                                                           const block_memory *block)
 {
-    const weight_layout at = find_layout(net, STATE, HIDDEN);
+    const weight_layout at = find_layout(net);
     const int32_t pass = WARP * EACH * EACH / AGENTS;
-    const int32_t n_state = STATE != 0 ? STATE : (int32_t)net->state_dim;
+    const int32_t n_state = (int32_t)net->state_dim;
     const int32_t x_row = row_of(n_state);
     for (int32_t first = team->thread / WARP * pass; first < at.state; first += team->threads / WARP * pass) {
         float sum[EACH][EACH];
@@ -270,7 +273,7 @@ static __device__ __forceinline__ void apply_second_layer(const qr_neural *net, 
 #pragma unroll
                 for (int q = 0; q < 4; q++) {
                     float x = number_of(before, q);
-                    bool real = STATE != 0 || mine.out[half] + q < n_state;
+                    bool real = mine.out[half] + q < n_state;
                     after[q] = real ? __fmaf_rn(net->dt, sum[i][4 * half + q] - x, x) : 0.0f;
                 }
                 *place = make_vector(after);
@@ -279,8 +282,9 @@ static __device__ __forceinline__ void apply_second_layer(const qr_neural *net, 
     }
 }
 
-/* N scores of one agent. weights: [N][state]. */
-template <int N, bool IN_SHARED>
+/* N scores of one agent, whose states are APART floats from each other. weights: [N][state]. Neighbouring products
+ * share a state, which saves reading registers. */
+template <int N, bool IN_SHARED, int APART>
 static __device__ __forceinline__ void score_some(const float *x, int32_t state, const float *weights,
                                                   const float *bias, float *scores)
 {
@@ -291,13 +295,19 @@ static __device__ __forceinline__ void score_some(const float *x, int32_t state,
     }
 #pragma unroll 2
     for (int32_t d = 0; d < state; d += 4) {
-        float4 here = *(const float4 *)(x + d);
+        const float *at = x + d * APART;
+        const float4 here =
+            APART == 1 ? *(const float4 *)at : make_float4(at[0], at[APART], at[2 * APART], at[3 * APART]);
+        float4 weight[N];
 #pragma unroll
         for (int n = 0; n < N; n++) {
-            float4 weight = load_weights<IN_SHARED>(weights + n * state + d);
+            weight[n] = load_weights<IN_SHARED>(weights + n * state + d);
+        }
 #pragma unroll
-            for (int q = 0; q < 4; q++) {
-                sum[n] = __fmaf_rn(number_of(weight, q), number_of(here, q), sum[n]);
+        for (int q = 0; q < 4; q++) {
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                sum[n] = __fmaf_rn(number_of(weight[n], q), number_of(here, q), sum[n]);
             }
         }
     }
@@ -307,27 +317,25 @@ static __device__ __forceinline__ void score_some(const float *x, int32_t state,
     }
 }
 
-/* Scores of a tile, to where the hidden values were. A thread an agent, or a thread a batch of its options. */
-template <int AGENTS, bool IN_SHARED, int STATE, int HIDDEN>
-static __device__ __forceinline__ void find_scores(const qr_neural *net, const team *team, const block_memory *block)
+/* Scores of options begin .. begin + 7, begin + step .. and so on of one agent. at: sizes, `state` among them perhaps
+ * known when compiled. */
+template <bool IN_SHARED, int APART>
+static __device__ __forceinline__ void find_scores(const weight_layout *at, int32_t n_options, int32_t begin,
+                                                   int32_t step, const block_memory *block, const float *x, float *to)
 {
-    const weight_layout at = find_layout(net, STATE, HIDDEN);
-    const int32_t n_options = (int32_t)net->n_options;
-    const int32_t agent = team->thread % AGENTS;
-    const float *x = team->x + agent * row_of(at.state);
-    for (int32_t k = team->thread / AGENTS * BATCH; k < n_options; k += team->threads / AGENTS * BATCH) {
-        const float *weights = block->weights + (at.wv - at.w1) + k * at.state;
-        const float *bias = block->weights + (at.bv - at.w1) + k;
-        float *scores = team->hidden + agent * (n_options | 1) + k;
+    for (int32_t k = begin; k < n_options; k += step) {
+        const float *weights = block->weights + (at->wv - at->w1) + k * at->state;
+        const float *bias = block->weights + (at->bv - at->w1) + k;
+        float *scores = to + k;
         switch (n_options - k) {
-        case 1: score_some<1, IN_SHARED>(x, at.state, weights, bias, scores); break;
-        case 2: score_some<2, IN_SHARED>(x, at.state, weights, bias, scores); break;
-        case 3: score_some<3, IN_SHARED>(x, at.state, weights, bias, scores); break;
-        case 4: score_some<4, IN_SHARED>(x, at.state, weights, bias, scores); break;
-        case 5: score_some<5, IN_SHARED>(x, at.state, weights, bias, scores); break;
-        case 6: score_some<6, IN_SHARED>(x, at.state, weights, bias, scores); break;
-        case 7: score_some<7, IN_SHARED>(x, at.state, weights, bias, scores); break;
-        default: score_some<8, IN_SHARED>(x, at.state, weights, bias, scores); break;
+        case 1: score_some<1, IN_SHARED, APART>(x, at->state, weights, bias, scores); break;
+        case 2: score_some<2, IN_SHARED, APART>(x, at->state, weights, bias, scores); break;
+        case 3: score_some<3, IN_SHARED, APART>(x, at->state, weights, bias, scores); break;
+        case 4: score_some<4, IN_SHARED, APART>(x, at->state, weights, bias, scores); break;
+        case 5: score_some<5, IN_SHARED, APART>(x, at->state, weights, bias, scores); break;
+        case 6: score_some<6, IN_SHARED, APART>(x, at->state, weights, bias, scores); break;
+        case 7: score_some<7, IN_SHARED, APART>(x, at->state, weights, bias, scores); break;
+        default: score_some<8, IN_SHARED, APART>(x, at->state, weights, bias, scores); break;
         }
     }
 }

@@ -2,7 +2,7 @@
  * sizes, tanh for every float; the fast one nearly the same; and their speed.
  *
  *   nvcc -O3 --fmad=false -arch=sm_90 -Ikernels -Xcompiler=-O2,-mfma,-ffp-contract=off \
- *     benchmarks/cuda/check_neural_kernel.cu kernels/neural.cu kernels/neural_fast.cu -o /tmp/check_neural
+ *     benchmarks/cuda/check_neural_kernel.cu kernels/neural*.cu -o /tmp/check_neural
  *   /tmp/check_neural                       checks, then times D = H = 64, K = 5 with 10 M agents, exact and fast,
  *                                         on a complete network and a lattice
  *   /tmp/check_neural quick                 a few of the checks, and all times

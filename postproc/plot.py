@@ -515,7 +515,7 @@ def draw_paging(run: Run, paging: Paging):
     bytes_in = {tier: values[rows] for tier, values in paging.residency.items()}
     scale, unit = unit_of(float(sum(bytes_in.values()).max()))
     names = {"leaving": "on the way\nto a disk"}
-    # A lone line of metrics is drawn as a bar.
+    # What a lone line of metrics says is drawn as if it went on.
     wide = step if len(step) > 1 else np.array([step[0] - 0.5, step[0] + 0.5])
     above.stackplot(wide, *[np.broadcast_to(values / scale, wide.shape) for values in bytes_in.values()],
                     colors=[TIERS[tier] for tier in bytes_in], labels=[names.get(tier, tier) for tier in bytes_in],
@@ -534,15 +534,18 @@ def draw_paging(run: Run, paging: Paging):
     for (source, target), values in moved.items():
         up = target == top
         # Coloured by the slower end; what comes is drawn through, what leaves broken.
-        below.plot(paging.step[later], values / scale, color=TIERS[source if up else target], lw=1.4,
+        x = paging.step[later] if len(later) > 1 else wide
+        below.plot(x, np.broadcast_to(values / scale, x.shape), color=TIERS[source if up else target], lw=1.4,
                    ls="-" if up else (0, (1.5, 1.2)) if source != top else (0, (4, 1.6)), label=f"{source} to {target}",
-                   marker="o" if len(later) <= 25 else None, markersize=2.6)
+                   marker="o" if 1 < len(later) <= 25 else None, markersize=2.6)
     below.set_ylim(bottom=0)
     below.set_ylabel(f"moved a step ({unit})")
     below.set_xlabel("step")
     below.xaxis.set_major_locator(plt.MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
     below.xaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:,.0f}"))
     below.set_xlim(wide[0], wide[-1])
+    if len(step) == 1:
+        below.set_xticks(step)
     if moved:
         below.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=2.0, borderaxespad=0.2)
     figure.align_ylabels()

@@ -266,6 +266,7 @@ static qr_status copy_out_some(qr_pager *pager, const qr_piece *pieces, int64_t 
         }
     }
     for (int64_t i = 0; i < n && status == QR_OK; i++) {
+        qr_prefetch_note(&pager->reading, parts[i].page);
         status = done[i] ? QR_OK : read_part(pager, &parts[i], pieces[i].out);
     }
     if (ticket > 0) { /* whatever happened, what is being written to must not go away */

@@ -1,15 +1,15 @@
 /* State hash: XXH3-128 over fixed blocks of 65,536 agents in global order (votes, then states), then over the block
  * hashes. A block that several parts share is hashed by the part that owns its first agent; the others send their
  * share. */
+#include "run/own_blocks.h"
 #include "run/paging.h"
 
 #include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
-enum { HASH_BLOCK = 65536, PIECE_BYTES = 1 << 22, TAG_HASH = 13 };
+enum { HASH_BLOCK = QR_HASH_BLOCK, PIECE_BYTES = 1 << 22, TAG_HASH = 13 };
 
 typedef struct hasher {
     qr_simulation *simulation;
@@ -81,7 +81,13 @@ static qr_status hash_blocks(hasher *h, XXH128_canonical_t *digests)
             status = status == QR_OK ? sent : status;
         }
     }
-    for (int64_t block = first_block; block < end; block += HASH_BLOCK) {
+    int64_t rest = first_block;
+    if (simulation->paging.pager != NULL) { /* of these, what begins here and ends elsewhere is the last one, if any */
+        rest = end < simulation->spec.n_agents && end > first_block ? end - end % HASH_BLOCK : end;
+        qr_status hashed = qr_hash_own_blocks(simulation, first_block, rest, digests);
+        status = status == QR_OK ? hashed : status;
+    }
+    for (int64_t block = rest; block < end; block += HASH_BLOCK) {
         int64_t block_end = qr_min64(block + HASH_BLOCK, simulation->spec.n_agents);
         (void)XXH3_128bits_reset(h->state);
         for (int pass = 0; pass < passes; pass++) {
@@ -89,7 +95,6 @@ static qr_status hash_blocks(hasher *h, XXH128_canonical_t *digests)
             status = status == QR_OK ? hashed : status;
             foreign_share(h, pass, qr_min64(block_end, end), block_end);
         }
-        qr_progress_within(simulation, QR_LONG_HASH, block - own.first, own.count);
         XXH128_canonicalFromHash(&digests[(block - first_block) / HASH_BLOCK], XXH3_128bits_digest(h->state));
     }
     return status;

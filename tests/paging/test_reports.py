@@ -186,7 +186,28 @@ def page_files_are_known():
         assert said[0] == 2 and "no checkpoints and no page files" in said[2], said
 
 
+def hashes_are_the_same():
+    """Of several blocks of agents, on one rank or more, in pages or not: what reads and hashes them has several ways."""
+    deck = DECK.replace("16384", "300000").replace("32 KiB", "256 KiB").replace("state_dim: 16", "state_dim: 8")
+    paged = ["--set", "memory.tiers.cpu.capacity=2 MiB", "--set", "memory.tiers.nvme.capacity=3 MiB",
+             "--set", "memory.tiers.ssd.capacity=2 MiB"]
+    ways = [(1, ["--set", "memory.tiers.cpu.capacity=64 MiB"]), (1, [*paged, "--set", "compute.threads=3"]),
+            (3, [*paged, "--set", "io.ranks_per_node=0", "--set", "compute.threads=2"]), (4, paged)]
+    hashes = []
+    for ranks, more in ways:
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "deck.yml"), "w", encoding="utf-8") as out:
+                out.write(deck)
+            start = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
+            done = subprocess.run([*start, QUORATE, "run", "deck.yml", "--set", "run.steps=1", *more], cwd=folder,
+                                  capture_output=True, text=True, timeout=600, check=False)
+            assert done.returncode == 0, (ranks, more, done)
+            hashes.append(re.search(r"^state hash: (\w+)$", done.stdout, re.MULTILINE)[1])
+    assert len(set(hashes)) == 1, hashes
+
+
 def main():
+    hashes_are_the_same()
     page_files_are_known()
     ends_are_final()
     long_steps_are_told_of()

@@ -298,18 +298,26 @@ size_t qr_codec_bound(qr_codec codec, size_t raw_bytes)
     return bytes + QR_CODEC_CHECKSUM_BYTES;
 }
 
-qr_status qr_codec_pack(qr_codec codec, const void *raw, size_t raw_bytes, void *out, size_t room, size_t *stored_bytes)
+qr_status qr_codec_pack_bare(qr_codec codec, const void *raw, size_t raw_bytes, void *out, size_t room,
+                             size_t *stored_bytes)
 {
-    size_t bytes = raw_bytes;
-    qr_status status = QR_OK;
     if (raw_bytes == 0 || room < qr_codec_bound(codec, raw_bytes)) {
         return qr_error(QR_INTERNAL, "a page of %zu bytes cannot be compressed into %zu", raw_bytes, room);
     }
     switch (codec.kind) {
-    case QR_CODEC_NONE: memcpy(out, raw, raw_bytes); break;
-    case QR_CODEC_LZ4: status = pack_lz4(codec.level, raw, raw_bytes, out, &bytes); break;
-    case QR_CODEC_ZSTD: status = pack_zstd(codec.level, raw, raw_bytes, out, room, &bytes); break;
+    case QR_CODEC_LZ4: return pack_lz4(codec.level, raw, raw_bytes, out, stored_bytes);
+    case QR_CODEC_ZSTD: return pack_zstd(codec.level, raw, raw_bytes, out, room, stored_bytes);
+    default: break;
     }
+    memcpy(out, raw, raw_bytes);
+    *stored_bytes = raw_bytes;
+    return QR_OK;
+}
+
+qr_status qr_codec_pack(qr_codec codec, const void *raw, size_t raw_bytes, void *out, size_t room, size_t *stored_bytes)
+{
+    size_t bytes = 0;
+    qr_status status = qr_codec_pack_bare(codec, raw, raw_bytes, out, room, &bytes);
     if (status == QR_OK) {
         put_checksum((unsigned char *)out + bytes, qr_codec_fletcher32(out, bytes));
         *stored_bytes = bytes + QR_CODEC_CHECKSUM_BYTES;
@@ -317,10 +325,31 @@ qr_status qr_codec_pack(qr_codec codec, const void *raw, size_t raw_bytes, void 
     return status;
 }
 
-qr_status qr_codec_unpack(qr_codec_kind kind, const void *stored, size_t stored_bytes, void *raw, size_t raw_bytes)
+qr_status qr_codec_unpack_bare(qr_codec_kind kind, const void *stored, size_t stored_bytes, void *raw, size_t raw_bytes)
 {
     bool lacks_memory = false;
     bool done = false;
+    if (raw_bytes == 0 || stored_bytes == 0) {
+        return qr_error(QR_DATA, "the page is cut short");
+    }
+    switch (kind) {
+    case QR_CODEC_NONE:
+        done = stored_bytes == raw_bytes;
+        if (done) {
+            memcpy(raw, stored, stored_bytes);
+        }
+        break;
+    case QR_CODEC_LZ4: done = unpack_lz4(stored, stored_bytes, raw, raw_bytes); break;
+    case QR_CODEC_ZSTD: done = unpack_zstd(stored, stored_bytes, raw, raw_bytes, &lacks_memory); break;
+    }
+    if (lacks_memory) {
+        return no_memory(raw_bytes);
+    }
+    return done ? QR_OK : qr_error(QR_DATA, "the page cannot be decompressed");
+}
+
+qr_status qr_codec_unpack(qr_codec_kind kind, const void *stored, size_t stored_bytes, void *raw, size_t raw_bytes)
+{
     if (raw_bytes == 0 || stored_bytes <= QR_CODEC_CHECKSUM_BYTES) {
         return qr_error(QR_DATA, "the page is cut short");
     }
@@ -328,18 +357,5 @@ qr_status qr_codec_unpack(qr_codec_kind kind, const void *stored, size_t stored_
     if (qr_codec_fletcher32(stored, bytes) != get_checksum((const unsigned char *)stored + bytes)) {
         return qr_error(QR_DATA, "the page's checksum is wrong");
     }
-    switch (kind) {
-    case QR_CODEC_NONE:
-        done = bytes == raw_bytes;
-        if (done) {
-            memcpy(raw, stored, bytes);
-        }
-        break;
-    case QR_CODEC_LZ4: done = unpack_lz4(stored, bytes, raw, raw_bytes); break;
-    case QR_CODEC_ZSTD: done = unpack_zstd(stored, bytes, raw, raw_bytes, &lacks_memory); break;
-    }
-    if (lacks_memory) {
-        return no_memory(raw_bytes);
-    }
-    return done ? QR_OK : qr_error(QR_DATA, "the page cannot be decompressed");
+    return qr_codec_unpack_bare(kind, stored, bytes, raw, raw_bytes);
 }

@@ -45,4 +45,10 @@ qr_status qr_codec_pack(qr_codec codec, const void *raw, size_t raw_bytes, void 
  * comes out. */
 qr_status qr_codec_unpack(qr_codec_kind kind, const void *stored, size_t stored_bytes, void *raw, size_t raw_bytes);
 
+/* The same without the checksum, where something faster covers the bytes; room is at least the bound all the same. */
+qr_status qr_codec_pack_bare(qr_codec codec, const void *raw, size_t raw_bytes, void *out, size_t room,
+                             size_t *stored_bytes);
+qr_status qr_codec_unpack_bare(qr_codec_kind kind, const void *stored, size_t stored_bytes, void *raw,
+                               size_t raw_bytes);
+
 #endif

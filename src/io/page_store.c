@@ -14,6 +14,9 @@
 /* Awake seconds after which a disk is given up, when the configuration does not say. */
 static const double usual_timeout_s = 60.0;
 
+/* A reader that has read a page looks for the next one for so long. */
+static const double linger_s = 100e-6;
+
 /* --- beginning --- */
 
 static qr_status start_pool(const qr_page_store_config *config, bool writes, int nice, qr_store_pool *pool)
@@ -46,6 +49,9 @@ static qr_status start_tier(qr_page_store *store, const qr_page_store_config *co
         status = qr_extents_create(&tier->extents, 1, limit, tier->most_blocks);
     }
     status = status != QR_OK ? status : start_pool(&store->config, false, 0, &tier->readers);
+    if (status == QR_OK) {
+        qr_pool_linger(tier->readers.pool, linger_s);
+    }
     int nice = number == QR_TIER_NVME ? 0 : QR_STORE_WRITERS_NICE;
     return status != QR_OK ? status : start_pool(&store->config, true, nice, &tier->writers);
 }

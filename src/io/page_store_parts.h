@@ -64,7 +64,7 @@ typedef struct qr_extent_head {
     uint64_t raw_bytes, stored_bytes;
     uint64_t raw_hash[2]; /* XXH3-128 */
     int32_t producer;
-    int32_t codec; /* qr_codec_kind; QR_CODEC_NONE: as it is, without the codec's checksum */
+    int32_t codec; /* qr_codec_kind, without its checksum; QR_CODEC_NONE: as it is */
 } qr_extent_head;
 
 typedef struct qr_page_file {

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/timer.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,9 @@ struct qr_pool {
     pthread_cond_t work;
     qr_pool_task *first, **last;
     bool ending;
+    double linger_s; /* 0: threads sleep at once */
+    bool lingers;    /* one does */
+    atomic_bool any; /* there is a task, or the end */
     int nice;
     int n_workers;
     worker workers[];
@@ -76,6 +80,20 @@ bool qr_thread_join(pthread_t thread, const atomic_bool *ended, double *left_s)
     return true;
 }
 
+/* (lock, given up in between) */
+static void linger(qr_pool *pool)
+{
+    pool->lingers = true;
+    atomic_store(&pool->any, false);
+    pthread_mutex_unlock(&pool->lock);
+    double until = qr_now_s() + pool->linger_s;
+    while (!atomic_load(&pool->any) && qr_now_s() < until) {
+        (void)sched_yield();
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->lingers = false;
+}
+
 static void *work(void *argument)
 {
     worker *me = argument;
@@ -85,11 +103,16 @@ static void *work(void *argument)
         id_t id = (id_t)syscall(SYS_gettid);
         (void)setpriority(PRIO_PROCESS, id, getpriority(PRIO_PROCESS, id) + pool->nice);
     }
+    bool fresh = false; /* it has just been at work */
     pthread_mutex_lock(&pool->lock);
     for (;;) {
+        if (pool->first == NULL && !pool->ending && fresh && pool->linger_s > 0.0 && !pool->lingers) {
+            linger(pool);
+        }
         while (pool->first == NULL && !pool->ending) {
             pthread_cond_wait(&pool->work, &pool->lock);
         }
+        fresh = true;
         qr_pool_task *task = pool->first;
         if (task == NULL) {
             break;
@@ -142,7 +165,18 @@ void qr_pool_submit(qr_pool *pool, qr_pool_task *task)
     pthread_mutex_lock(&pool->lock);
     *pool->last = task;
     pool->last = &task->next;
-    pthread_cond_signal(&pool->work);
+    bool is_taken = pool->lingers && pool->first == task; /* by the one that lingers: others may sleep on */
+    atomic_store(&pool->any, true);
+    if (!is_taken) {
+        pthread_cond_signal(&pool->work);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void qr_pool_linger(qr_pool *pool, double seconds)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->linger_s = seconds;
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -153,6 +187,7 @@ bool qr_pool_destroy(qr_pool *pool, double *left_s)
     }
     pthread_mutex_lock(&pool->lock);
     pool->ending = true;
+    atomic_store(&pool->any, true);
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->lock);
     bool all = true;

@@ -40,6 +40,10 @@ typedef struct qr_pool qr_pool;
  * be started; fewer than asked for will do. */
 qr_status qr_pool_create(int threads, int nice, qr_pool **out);
 
+/* Before it sleeps, one thread that has nothing to do looks for more for so long, giving way to others: whoever waits
+ * for one task after another need not wait for it to wake up. */
+void qr_pool_linger(qr_pool *pool, double seconds);
+
 /* In order of submission; never waits. */
 void qr_pool_submit(qr_pool *pool, qr_pool_task *task);
 

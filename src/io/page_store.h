@@ -77,6 +77,9 @@ qr_status qr_page_store_create(const qr_page_store_config *config, qr_queue *que
 /* Bytes in a directory that stores take which are nobody's any longer: making one there gives them back. */
 int64_t qr_page_store_abandoned_bytes(const char *directory);
 
+/* Removes these; how many bytes. */
+int64_t qr_page_store_clean(const char *directory);
+
 /* `quorate info`: prints what is known of a page file, and whether a run still uses it; of all in a directory. False
  * when there is none. */
 bool qr_page_store_report(const char *path);

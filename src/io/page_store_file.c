@@ -279,12 +279,22 @@ bool qr_page_stores_report(const char *directory)
     return any;
 }
 
-int64_t qr_page_store_abandoned_bytes(const char *directory)
+static int64_t visit_abandoned(const char *directory, bool remove)
 {
     qr_page_store_config nobody = {.run_id = "-"};
     owner self;
     describe_self(&nobody, &self);
-    return visit_stores(directory, &self, false);
+    return visit_stores(directory, &self, remove);
+}
+
+int64_t qr_page_store_abandoned_bytes(const char *directory)
+{
+    return visit_abandoned(directory, false);
+}
+
+int64_t qr_page_store_clean(const char *directory)
+{
+    return visit_abandoned(directory, true);
 }
 
 /* --- making --- */

@@ -51,6 +51,10 @@ qr_status qr_paging_foresee(qr_simulation *simulation, const qr_model *model);
  */
 void qr_paging_add_up(qr_simulation *simulation);
 
+/* leftovers.c: removes page files of an earlier attempt of these results from where it had its tiers, before its deck is
+ * replaced. Collective over the world. */
+qr_status qr_paging_clear_leftovers(const qr_simulation *simulation);
+
 /* Slots of a queue for pages on their way, beside the others; 0 when no state is to go to disk. */
 int64_t qr_paging_slots(const qr_simulation *simulation);
 

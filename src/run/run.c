@@ -147,6 +147,9 @@ static qr_status prepare(qr_simulation *simulation)
     if (status == QR_OK) {
         status = qr_simulation_clean_tiers(simulation);
     }
+    if (status == QR_OK) {
+        status = qr_paging_clear_leftovers(simulation);
+    }
     if (status == QR_OK && !restarts) {
         status = qr_paging_begin(simulation);
     }

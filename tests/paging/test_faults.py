@@ -211,6 +211,21 @@ def tight(ranks, io_ranks):
     return "a slow checkpoint over a disk without room to spare", "ended"
 
 
+def moved():
+    """What a killed run left goes with the next attempt of the same results, also when that has its tiers elsewhere."""
+    elsewhere = ["--set", "memory.tiers.nvme.directory=other/nvme", "--set", "memory.tiers.hdd.directory=other/hdd"]
+    with tempfile.TemporaryDirectory() as folder:
+        code, output = finish(folder, start(folder, 1, 0, "pages.read:kill@100"))
+        assert code != 0 and len(stores(folder)) == 2, (code, output, stores(folder))
+        kept = os.path.join(folder, "scratch", "nvme", "pages.mine")
+        with open(kept, "w", encoding="utf-8") as mine:
+            mine.write("not a page file")
+        code, output = finish(folder, start(folder, 1, 0, "", elsewhere))
+        assert code == 0 and stores(folder) == [kept], (code, output, stores(folder))
+        assert "of pages of an earlier attempt" in output, output
+    return "tiers that were elsewhere before", "ended"
+
+
 def undisturbed():
     with tempfile.TemporaryDirectory() as folder:
         code, output = finish(folder, start(folder, 1, 0, "", ["--set", "memory.tiers.cpu.capacity=auto"]))
@@ -222,7 +237,7 @@ def main():
     expected = undisturbed()
     tasks = [lambda i=i: trial(*KINDS[i % len(KINDS)], 1000 + i, expected) for i in range(TRIALS)]
     tasks += [lambda: neighbours(expected), rescued, lambda: rescued("--set", "checkpoint.incremental=false")]
-    tasks += [lambda: tight(1, 0), lambda: tight(2, 1)]
+    tasks += [lambda: tight(1, 0), lambda: tight(2, 1), moved]
     outcomes = collections.Counter(side_by_side(tasks, COMPUTING))
     for (kind, outcome), n in sorted(outcomes.items()):
         print(f"{n:4d}  {kind}: {outcome}")

@@ -144,7 +144,7 @@ const qr_key qr_keys[] = {
      .doc = "Longest wait for an answer of an I/O rank"},
 
     {KEY(SIZE, memory, page), CHANGEABLE, .standard = "1 MiB", .least = 4096, .most = INT64_C(1) << 28,
-     .doc = "State and votes are stored and moved in pages of about this size"},
+     .doc = "State and votes are stored and moved in pages of about this size, of 64 agents at the least"},
     {KEY(REAL, memory, high), CHANGEABLE, .standard = "0.95", .low = 0, .above_low = true, .high = 1,
      .doc = "Share of a tier's capacity above which pages sink to the next one"},
     {KEY(REAL, memory, low), CHANGEABLE, .standard = "0.85", .low = 0, .high = 1,

@@ -111,9 +111,12 @@ void qr_warn_of_memory(const qr_simulation *simulation, const qr_model *model)
     int64_t have = qr_machine_memory();
     int64_t need = node_need(simulation, model);
     if (have > 0 && need > have && is_first_on_node(simulation->comm)) {
-        qr_warning("the agents of node %d need about %.1f GiB, its memory is %.1f GiB; use more nodes, or a smaller "
+        const char *keys = model->state_dim == 0       ? ""
+                           : simulation->paging.wanted ? "a smaller memory.tiers.cpu.capacity, "
+                                                       : "memory.tiers with a directory for states that do not fit, ";
+        qr_warning("the agents of node %d need about %.1f GiB, its memory is %.1f GiB; use more nodes, %sor a smaller "
                    "agents.count, model.state_dim or network degree",
-                   simulation->comm->me.node, gib(need), gib(have));
+                   simulation->comm->me.node, gib(need), gib(have), keys);
     }
 }
 

@@ -88,6 +88,9 @@ def test_words():
     bare = re.sub(r"  tiers:\n(    .*\n)+", "", deck())
     code, out, _ = call(bare, "check")
     assert code == 0 and re.search(r"memory: a compute rank needs about .*: votes 32.*, states 1 MiB, network ", out), out
+    # More than any machine has.
+    code, out, err = call(bare, "check", "--set", "agents.count=1e11")
+    assert code == 0 and "use more nodes, memory.tiers with a directory for states that do not fit, or a" in err, err
     assert not written(), written()
 
 

@@ -350,6 +350,11 @@ qr_status qr_page_file_create(const qr_page_store_config *config, int tier, qr_p
         return status;
     }
     format_head(&self, tier, block);
+    /* Pages are asked for before they are needed: what the system would read on its own is another page, in the way of
+     * the next. A disk that turns is asked less often. */
+    if (tier != QR_TIER_HDD) {
+        (void)posix_fadvise(file->descriptor, 0, 0, POSIX_FADV_RANDOM);
+    }
     XXH128_hash_t identity = XXH3_128bits(block, sizeof block);
     file->identity[0] = identity.low64;
     file->identity[1] = identity.high64;

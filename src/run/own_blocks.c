@@ -136,8 +136,9 @@ static qr_status hash_all(reader *r, int64_t begin, int64_t end, XXH128_canonica
             if (status == QR_OK) {
                 start(r, r->lanes[half]);
             }
+            int64_t done = block - begin + (at + r->part) * r->n_lanes;
+            qr_progress_within(r->simulation, QR_LONG_HASH, qr_min64(done, end - begin), end - begin);
         }
-        qr_progress_within(r->simulation, QR_LONG_HASH, qr_min64(block + stride, end) - begin, end - begin);
     }
     join(r, r->lanes[1 - half]);
     return status;

@@ -348,8 +348,9 @@ static bool receive(const qr_simulation *simulation, receiver *v)
     return true;
 }
 
-static void exchange(reader *r, receiver *v)
+static void exchange(qr_simulation *simulation, reader *r, receiver *v)
 {
+    int64_t all = v->votes_left + v->states_left;
     const struct timespec pause = {.tv_nsec = PAUSE_US * 1000L};
     bool reading = true;
     for (;;) {
@@ -358,8 +359,9 @@ static void exchange(reader *r, receiver *v)
             reading = read_batch(r);
             busy = reading;
         }
-        while (v->votes_left + v->states_left > 0 && receive(r->simulation, v)) {
+        while (v->votes_left + v->states_left > 0 && receive(simulation, v)) {
             busy = true;
+            qr_progress_within(simulation, QR_LONG_RELOAD, all - v->votes_left - v->states_left, all);
         }
         if (!reading && r->n_requests == 0 && v->votes_left + v->states_left <= 0) {
             return;
@@ -400,7 +402,7 @@ qr_status qr_reload(qr_simulation *simulation, const qr_recovery *recovery, cons
         status = status == QR_OK ? prepare_receiver(simulation, manifest, &v) : status;
         status = qr_comm_agree(simulation->comm->world, status);
         if (status == QR_OK) {
-            exchange(&r, &v);
+            exchange(simulation, &r, &v);
             if (v.failure != QR_OK) {
                 (void)qr_error(v.failure, "%s", v.message);
             }

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum { BATCH_LOG_EVERY_S = 10 };
@@ -75,6 +76,7 @@ void qr_progress_begin(qr_simulation *simulation)
                                          .begun_s = now,
                                          .last_s = now,
                                          .last_step = simulation->step,
+                                         .within = -1,
                                          .terminal = is_terminal(),
                                          .width = simulation->progress.width};
 }
@@ -103,17 +105,34 @@ static void format_duration(double seconds, char *out, size_t n)
     }
 }
 
+/* Of the terminal; where it does not say, more than any line has. */
+static size_t columns(void)
+{
+    enum { LEAST = 20, MOST = 1024 };
+    struct winsize size = {0};
+    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= LEAST;
+    return known ? size.ws_col : MOST;
+}
+
 static void print_line(qr_progress *progress, const char *line)
 {
     if (progress->terminal && qr_log_prints_info()) {
-        (void)printf("\r%-*s", (int)progress->width, line);
-        (void)fflush(stdout);
         size_t width = strlen(line); /* the next line covers all of this one */
+        size_t most = columns() - 1; /* a line that goes on below cannot be written over */
+        width = width < most ? width : most;
+        (void)printf("\r%-*.*s", (int)progress->width, (int)width, line);
+        (void)fflush(stdout);
         progress->width = width > progress->width ? width : progress->width;
     } else {
         qr_info("%s", line);
     }
-    progress->logged_s = qr_now_s();
+}
+
+/* What is under way, and where pages are. */
+static void describe_now(const qr_simulation *simulation, char *line, size_t n)
+{
+    qr_checkpoints_describe(simulation, line, n);
+    qr_paging_describe_now(simulation, false, line, n);
 }
 
 static void print_progress(qr_simulation *simulation, double rate)
@@ -123,25 +142,43 @@ static void print_progress(qr_simulation *simulation, double rate)
     double agents = (double)simulation->spec.n_agents;
     char left[32];
     format_duration((double)(deck->run.steps - simulation->step) / rate, left, sizeof left);
-    char line[512];
-    (void)snprintf(line, sizeof line,
-                   "step %lld of %lld, %.3g steps/s, %.3g agents/s, option %lld leads with %.1f %%, %s left",
-                   (long long)simulation->step, (long long)deck->run.steps, rate, rate * agents, (long long)winner,
-                   100.0 * (double)simulation->tally.votes[winner] / agents, left);
-    qr_checkpoints_describe(simulation, line, sizeof line);
-    qr_paging_describe_now(simulation, false, line, sizeof line);
+    long long step = (long long)simulation->step;
+    long long steps = (long long)deck->run.steps;
+    double share = 100.0 * (double)simulation->tally.votes[winner] / agents;
+    char line[512] = "";
+    qr_paging_append(line, sizeof line,
+                     "step %lld of %lld, %.3g steps/s, %.3g agents/s, option %lld leads with %.1f %%, %s left", step,
+                     steps, rate, rate * agents, (long long)winner, share, left);
+    describe_now(simulation, line, sizeof line);
+    if (simulation->progress.terminal && strlen(line) >= columns()) { /* rather short than cut off */
+        line[0] = '\0';
+        qr_paging_append(line, sizeof line, "%lld/%lld, %.3g/s, option %lld: %.1f %%, %s left", step, steps, rate,
+                         (long long)winner, share, left);
+        describe_now(simulation, line, sizeof line);
+    }
     print_line(&simulation->progress, line);
+    simulation->progress.logged_s = qr_now_s();
+}
+
+/* Work that is not long yet will soon be over. */
+static bool is_long(qr_progress *progress, qr_long_work work, int64_t step, double now)
+{
+    if (progress->within != (int)work || progress->within_step != step) {
+        progress->within = (int)work;
+        progress->within_step = step;
+        progress->within_s = now;
+    }
+    double last_s = progress->logged_s > progress->within_s ? progress->logged_s : progress->within_s;
+    return progress->every_s > 0.0 && now - last_s >= least_between_lines(progress, now);
 }
 
 void qr_progress_within(qr_simulation *simulation, qr_long_work work, int64_t done, int64_t all)
 {
-    static const char *const names[] = {"step %lld of %lld", "first states", "hash of the states"};
+    static const char *const names[] = {"step %lld of %lld", "first states", "reload checkpoint", "hash of the states"};
     double now = qr_now_s();
     char line[512] = "";
-    const qr_progress *progress = &simulation->progress;
-    double last_s = progress->logged_s > progress->last_s ? progress->logged_s : progress->last_s;
-    if (simulation->comm->me.part != 0 || progress->every_s <= 0.0 ||
-        now - last_s < least_between_lines(progress, now)) {
+    qr_progress *progress = &simulation->progress;
+    if (simulation->comm->me.part != 0 || !is_long(progress, work, simulation->step, now)) {
         return;
     }
     if (work == QR_LONG_STEP) {
@@ -153,7 +190,8 @@ void qr_progress_within(qr_simulation *simulation, qr_long_work work, int64_t do
     qr_paging_append(line, sizeof line, ": %.1f %% done", all > 0 ? 100.0 * (double)done / (double)all : 100.0);
     qr_checkpoints_describe(simulation, line, sizeof line);
     qr_paging_describe_now(simulation, true, line, sizeof line);
-    print_line(&simulation->progress, line);
+    print_line(progress, line);
+    progress->within_s = now;
 }
 
 void qr_progress_end(qr_simulation *simulation)

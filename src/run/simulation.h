@@ -126,8 +126,11 @@ typedef struct qr_paging {
 typedef struct qr_progress {
     double every_s;
     double begun_s;
-    double last_s;   /* a line of metrics */
-    double logged_s; /* a line that a person sees */
+    double last_s;       /* a line of metrics */
+    double logged_s;     /* a line that a person sees, after a step */
+    double within_s;     /* the same in the midst of long work, or when that began */
+    int64_t within_step; /* and what that is: a step, */
+    int within;          /* or what comes before and after them (qr_long_work) */
     int64_t last_step;
     bool terminal;
     size_t width; /* of the longest line so far */
@@ -306,7 +309,7 @@ bool qr_progress_is_due(const qr_progress *progress); /* by part 0's clock */
 qr_status qr_progress_show(qr_simulation *simulation, bool last);
 /* A line of progress, if one is due, in the midst of what takes long: this rank has done so much of all that it has to
  * do. Other ranks than part 0 say nothing. */
-typedef enum qr_long_work { QR_LONG_STEP, QR_LONG_FIRST_STATES, QR_LONG_HASH } qr_long_work;
+typedef enum qr_long_work { QR_LONG_STEP, QR_LONG_FIRST_STATES, QR_LONG_RELOAD, QR_LONG_HASH } qr_long_work;
 void qr_progress_within(qr_simulation *simulation, qr_long_work work, int64_t done, int64_t all);
 /* Removes the line that is written over and over. */
 void qr_progress_end(qr_simulation *simulation);

@@ -164,6 +164,7 @@ qr_status qr_state_hash(qr_simulation *simulation, char *text)
     }
     status = qr_comm_agree(simulation->comm->compute, status);
     if (status == QR_OK) {
+        qr_progress_within(simulation, QR_LONG_HASH, 0, simulation->network->own.count);
         status = qr_comm_agree(simulation->comm->compute, hash_blocks(&h, digests));
     }
     if (status == QR_OK) {

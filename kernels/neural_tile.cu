@@ -184,7 +184,7 @@ static __device__ __forceinline__ void add_tile(const float *value_at, const flo
     load_pair(value_at, FAR_AGENTS, value);
     load_pair(weight_at, FAR_OUTPUTS, weight);
 #pragma unroll 1
-    for (int32_t column = 0; column < SIZE; column += COLUMNS) {
+    for (int32_t left = SIZE; left > 0; left -= COLUMNS) { /* counting up costs moves between registers */
         value_at += COLUMNS * PITCH;
         weight_at += COLUMNS * SIZE;
 #pragma unroll

@@ -34,10 +34,12 @@ command -v compute-sanitizer >/dev/null || {
 check memcheck gpu_test_frames 6
 check memcheck gpu_test_cuda 54
 check racecheck gpu_test_frames 2 'any_order*'
+check racecheck gpu_test_cuda 18 '*step*'
+check racecheck gpu_test_cuda 18 'batches*'
+check racecheck gpu_test_cuda 18 'quick*'
+check racecheck gpu_test_cuda 18 'updates*'
+check racecheck gpu_test_cuda 18 'graphs*'
+check racecheck gpu_test_cuda 18 'many*'
+check racecheck gpu_test_cuda 5 'large*'
 check racecheck gpu_test_frames 2 'fast*'
-check racecheck gpu_test_cuda 54 '*step*'
-check racecheck gpu_test_cuda 54 '*batches*'
-check racecheck gpu_test_cuda 18 'large*'
-check racecheck gpu_test_cuda 54 '*halo*'
-check racecheck gpu_test_cuda 54 'many*'
 exit "$failed"

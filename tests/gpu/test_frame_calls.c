@@ -152,6 +152,9 @@ static void a_stuck_device_is_not_waited_for(void **state)
     const qr_frame_copy to_plain = {.frame = 1, .agents = PAGE, .host = plain};
     const qr_frame_copy to_pinned = {.frame = 0, .agents = PAGE, .host = pinned};
     must(cuda->frames->evict(backend, &to_plain, 1, &ticket));
+    must(cuda->frames->begin(backend, 1, &c->tally)); /* CUDA loads kernels at their first launch, and waits for it */
+    must(cuda->frames->update(backend, &page, &frame, 1));
+    must(cuda->frames->evict(backend, &to_pinned, 1, &ticket));
     must(cuda->frames->wait_evicted(backend, ticket));
     must(qr_fault_set("cuda.stall:EIO")); /* for 9 s */
     must(cuda->frames->begin(backend, 1, &c->tally));

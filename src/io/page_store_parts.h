@@ -175,10 +175,13 @@ struct qr_store_job {
     int tier;          /* where a put or a sink is tried */
     int waits_for;     /* tier */
     uint64_t act;      /* numbers what it does at a disk; 0: it waits for a thread */
-    uint64_t mark;     /* act, the pool's progress, or what was let go of, when the server looked last */
+    uint64_t mark;     /* act, or the pool's progress, when the server looked last */
     qr_awake still;    /* server's thread: since that changed */
     qr_extent *source; /* of gets and sinks, with a use */
     qr_extent *place;  /* where a put or a sink will be written, with a use; NULL: not known yet */
+    qr_awake waited;   /* server's thread: for places, since anything was let go of; */
+    uint64_t let_go;   /* the store's count then, and 1: 0: it has not waited */
+    uint64_t frees;    /* the same of places given up, when it was last packed to see how much it needs */
     bool waits;        /* for a place that a checkpoint lets go of */
     qr_store_job *next_waiting;
     qr_store_pool *pool; /* whose thread has it, or will; NULL: none */
@@ -221,6 +224,7 @@ struct qr_page_store {
     int64_t held;          /* versions that are kept for somebody */
     uint64_t let_go;       /* counts those that are not any more */
     qr_store_job *waiting; /* for places, oldest first */
+    uint64_t frees;        /* counts places that were given up */
     bool freed;            /* a place was given up since they were looked at */
     qr_store_job *jobs;    /* as many as the queues may hold */
     size_t n_jobs;

@@ -66,14 +66,16 @@ bool qr_store_find_place(qr_store_job *job, int64_t blocks)
     return place != NULL;
 }
 
-/* From job->tier on; what a page that is yet to be packed will need is known where all places are the same, and where
- * the file does not grow. from: the tier that it would have been on. */
+/* From job->tier on. Where places differ, it is packed first, and again when any was given up since. from: the tier
+ * that it would have been on. */
 static bool find_tier(qr_store_job *job, int from)
 {
     qr_page_store *store = job->store;
     for (; job->tier < QR_N_TIERS; job->tier = qr_store_usable_tier(store, job->tier + 1)) {
         const qr_store_tier *tier = &store->tiers[job->tier];
-        if ((!tier->same_places && grows(tier)) || qr_store_find_place(job, tier->most_blocks)) {
+        bool by_size = !tier->same_places && (grows(tier) || job->frees != store->frees + 1);
+        if (by_size || (tier->same_places && qr_store_find_place(job, tier->most_blocks))) {
+            job->frees = store->frees + 1;
             for (int t = from; t < job->tier; t++) {
                 store->tiers[t].totals.spilt += store->tiers[t].used ? 1 : 0;
             }
@@ -193,7 +195,6 @@ static void wait_or_end(qr_store_job *job)
     *at = job;
     job->next_waiting = NULL;
     job->waits = true;
-    job->mark = store->let_go + 1; /* something is new at the first look */
 }
 
 void qr_store_send(qr_store_job *job)
@@ -226,7 +227,6 @@ static void leave_line(qr_store_job *job)
     }
     *at = job->next_waiting;
     job->waits = false;
-    job->still = (qr_awake){0};
 }
 
 void qr_store_serve_waiting(qr_page_store *store)
@@ -253,12 +253,12 @@ void qr_store_watch_waiting(qr_page_store *store)
     qr_store_serve_waiting(store);
     for (qr_store_job *job = store->waiting; job != NULL;) {
         qr_store_job *next = job->next_waiting;
-        if (job->mark != store->let_go) {
-            job->mark = store->let_go;
-            job->still = (qr_awake){0};
+        if (job->let_go != store->let_go + 1) {
+            job->let_go = store->let_go + 1;
+            job->waited = (qr_awake){0};
             qr_queue_extend(&store->queues[job->producer]);
         }
-        if (qr_awake_look(&job->still) >= limit_s) {
+        if (qr_awake_look(&job->waited) >= limit_s) {
             qr_status status = say_why(job);
             leave_line(job);
             qr_store_finish(job, status, 0);

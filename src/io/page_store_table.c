@@ -31,6 +31,7 @@ void qr_extent_release(qr_page_store *store, qr_extent *extent)
     if (extent != NULL && --extent->uses == 0) {
         qr_extents_give(&store->tiers[extent->tier].extents, extent);
         store->freed = true;
+        store->frees++;
     }
 }
 

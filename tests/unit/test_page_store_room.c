@@ -167,6 +167,34 @@ static void test_a_checkpoint_that_hangs(void **state)
     shelf_remove(s);
 }
 
+/* The same of a disk that fills up by itself, and is tried again now and then. */
+static void test_a_disk_that_is_full(void **state)
+{
+    (void)state;
+    shelf *s = shelf_create(PAGE);
+    s->config.tiers[QR_TIER_SSD].directory = NULL;
+    s->config.tiers[QR_TIER_HDD].directory = NULL;
+    s->config.timeout_s = 3;
+    shelf_start(s);
+    assert_int_equal(shelf_put(s, 0, 0, QR_TIER_NVME, 1, PAGE), QR_OK);
+    assert_int_equal(shelf_put(s, 0, 1, QR_TIER_NVME, 1, PAGE), QR_OK);
+    qr_page_store_hold(s->store, 0, 0, 1);
+    shelf_drop(s, 0, 0, 1);
+    shelf_settle(s);
+    assert_int_equal(qr_fault_set("pages.write:ENOSPC@1+"), QR_OK);
+    assert_int_equal(shelf_put(s, 0, 5, QR_TIER_NVME, 1, PAGE), QR_RESOURCE);
+    assert_non_null(strstr(s->message, "No space left on device"));
+    assert_non_null(strstr(s->message, "a checkpoint that does not get on"));
+    int32_t slot = shelf_begin_put(s, 0, 6, QR_TIER_NVME, 1, PAGE);
+    sleep_awake(0.5);
+    assert_false(is_answered(s, slot));
+    assert_int_equal(qr_fault_set(NULL), QR_OK); /* the place that is let go of can be written */
+    qr_page_store_release(s->store, 0, 0, 1);
+    end_put(s, slot, QR_OK);
+    assert_int_equal(shelf_get(s, 0, 6, QR_TIER_NVME, 1, PAGE), QR_OK);
+    shelf_remove(s);
+}
+
 /* A disk that fails below one that is full is the cause, also while it is left alone. */
 static void test_an_error_below(void **state)
 {
@@ -201,7 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_waits_for_a_checkpoint), cmocka_unit_test(test_a_slow_checkpoint),
         cmocka_unit_test(test_who_waits_for_it),       cmocka_unit_test(test_a_checkpoint_that_hangs),
-        cmocka_unit_test(test_an_error_below),
+        cmocka_unit_test(test_a_disk_that_is_full),    cmocka_unit_test(test_an_error_below),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,7 +44,9 @@ static qr_status start_tier(qr_page_store *store, const qr_page_store_config *co
     int64_t limit = wanted->capacity > 0 ? wanted->capacity / QR_STORE_BLOCK + 1 : 0;
     tier->most_blocks = qr_store_blocks(config->most_raw);
     tier->same_places = limit > 0;
-    qr_status status = qr_page_file_create(config, number, &tier->file);
+    tier->share = store->n_queues > 0 ? (limit - 1) / tier->most_blocks / store->n_queues : 0;
+    qr_status status = qr_allocate((size_t)store->n_queues, sizeof(int64_t), "a page store", (void **)&tier->taken);
+    status = status != QR_OK ? status : qr_page_file_create(config, number, &tier->file);
     if (status == QR_OK) {
         status = qr_extents_create(&tier->extents, 1, limit, tier->most_blocks);
     }
@@ -363,6 +365,7 @@ static void free_all(qr_page_store *store)
         free_pool(&store->tiers[t].readers);
         free_pool(&store->tiers[t].writers);
         qr_extents_destroy(&store->tiers[t].extents);
+        free(store->tiers[t].taken);
         qr_page_file_destroy(&store->tiers[t].file);
     }
     while (store->spare_benches != NULL) {

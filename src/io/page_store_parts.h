@@ -25,7 +25,7 @@ typedef struct qr_extent {
     struct qr_extent *previous, *next; /* free: in its bin */
     int64_t first, blocks;
     int uses; /* 0: free */
-    int tier;
+    int tier, producer;
     /* What was put there; every read is compared with it. */
     int64_t version;
     uint64_t raw_bytes, stored_bytes, check;
@@ -202,6 +202,9 @@ typedef struct qr_store_tier {
     qr_extents extents;
     int64_t most_blocks; /* of a page */
     bool same_places;    /* every place is so long, as the tier's capacity counts pages: none is lost between others */
+    int64_t
+        share; /* then: places of each producer. What one keeps for a checkpoint is not in the way of another, whose */
+    int64_t *taken; /* pages have to move before that can begin. [n_queues] in use */
     qr_store_pool readers, writers;
     double refuses_until; /* it was full, or could not be written: its file does not grow until then */
     int error;            /* errno of the last write; 0: it went well */

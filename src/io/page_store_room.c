@@ -46,23 +46,33 @@ static bool grows(const qr_store_tier *tier)
     return qr_now_s() >= tier->refuses_until;
 }
 
+static qr_extent *take(qr_store_job *job, int64_t blocks)
+{
+    qr_store_tier *tier = &job->store->tiers[job->tier];
+    bool has_share = !tier->same_places || tier->taken[job->producer] < tier->share;
+    qr_extent *place = has_share ? qr_extents_take(&tier->extents, blocks, grows(tier)) : NULL;
+    if (place != NULL) {
+        place->tier = job->tier;
+        place->producer = job->producer;
+        tier->taken[job->producer]++;
+    }
+    return place;
+}
+
 /* A new place, or, where there is none, that of the page's older version, which nobody else needs. */
 bool qr_store_find_place(qr_store_job *job, int64_t blocks)
 {
     qr_page_store *store = job->store;
     qr_store_tier *tier = &store->tiers[job->tier];
     blocks = tier->same_places ? tier->most_blocks : round_up(blocks, tier->most_blocks);
-    qr_extent *place = qr_extents_take(&tier->extents, blocks, grows(tier));
+    qr_extent *place = take(job, blocks);
     qr_page_entry *entry = qr_page_entry_find(store, job->producer, job->job.arguments[0]);
     if (place == NULL && job->job.kind == QR_JOB_PAGE_PUT && entry->now != NULL && entry->now->tier == job->tier &&
         entry->now->uses == 1) {
         qr_page_entry_set(store, entry, NULL);
-        place = qr_extents_take(&tier->extents, blocks, grows(tier));
+        place = take(job, blocks);
     }
-    if (place != NULL) {
-        place->tier = job->tier;
-        job->place = place;
-    }
+    job->place = place;
     return place != NULL;
 }
 

@@ -29,6 +29,7 @@ qr_status qr_page_entry_make(qr_page_store *store, int producer, int64_t page)
 void qr_extent_release(qr_page_store *store, qr_extent *extent)
 {
     if (extent != NULL && --extent->uses == 0) {
+        store->tiers[extent->tier].taken[extent->producer]--;
         qr_extents_give(&store->tiers[extent->tier].extents, extent);
         store->freed = true;
         store->frees++;

@@ -167,6 +167,35 @@ static void test_a_checkpoint_that_hangs(void **state)
     shelf_remove(s);
 }
 
+/* What one producer's checkpoint keeps is not in the way of another one's pages. */
+static void test_each_has_its_share(void **state)
+{
+    (void)state;
+    shelf *s = shelf_create(PAGE);
+    s->n_queues = 2;
+    s->config.tiers[QR_TIER_NVME].capacity = 4 * PLACE;
+    s->config.tiers[QR_TIER_SSD].directory = NULL;
+    s->config.tiers[QR_TIER_HDD].directory = NULL;
+    shelf_start(s);
+    for (int64_t page = 0; page < 2; page++) {
+        assert_int_equal(shelf_put(s, 0, page, QR_TIER_NVME, 1, PAGE), QR_OK);
+        qr_page_store_hold(s->store, 0, page, 1);
+        shelf_drop(s, 0, page, 1);
+    }
+    int32_t slots[2] = {shelf_begin_put(s, 0, 5, QR_TIER_NVME, 1, PAGE),
+                        shelf_begin_put(s, 0, 6, QR_TIER_NVME, 1, PAGE)};
+    sleep_awake(0.2);
+    for (int64_t page = 0; page < 2; page++) {
+        assert_int_equal(shelf_put(s, 1, page, QR_TIER_NVME, 1, PAGE), QR_OK);
+    }
+    for (int64_t page = 0; page < 2; page++) {
+        assert_false(is_answered(s, slots[page]));
+        qr_page_store_release(s->store, 0, page, 1);
+        end_put(s, slots[page], QR_OK);
+    }
+    shelf_remove(s);
+}
+
 /* The same of a disk that fills up by itself, and is tried again now and then. */
 static void test_a_disk_that_is_full(void **state)
 {
@@ -229,7 +258,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_waits_for_a_checkpoint), cmocka_unit_test(test_a_slow_checkpoint),
         cmocka_unit_test(test_who_waits_for_it),       cmocka_unit_test(test_a_checkpoint_that_hangs),
-        cmocka_unit_test(test_a_disk_that_is_full),    cmocka_unit_test(test_an_error_below),
+        cmocka_unit_test(test_each_has_its_share),     cmocka_unit_test(test_a_disk_that_is_full),
+        cmocka_unit_test(test_an_error_below),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include "base/timer.h"
 #include "io/file.h"
 #include "io/manifest.h"
+#include "io/page_store.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,9 @@ static void write_page(qr_cut *cut, qr_page *page)
     cut->done++;
     cut->progress++;
     qr_page_release(page);
+    if (tier->owner->config.pages != NULL) {
+        qr_page_store_gets_on(tier->owner->config.pages);
+    }
     if (status != QR_OK) {
         qr_cut_fail(cut, status);
         return;

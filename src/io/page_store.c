@@ -239,6 +239,13 @@ void qr_page_store_hold(qr_page_store *store, int producer, int64_t page, int64_
     (void)pthread_mutex_unlock(&store->lock);
 }
 
+void qr_page_store_gets_on(qr_page_store *store)
+{
+    (void)pthread_mutex_lock(&store->lock);
+    store->let_go++;
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
 void qr_page_store_release(qr_page_store *store, int producer, int64_t page, int64_t version)
 {
     (void)pthread_mutex_lock(&store->lock);

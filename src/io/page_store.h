@@ -102,6 +102,8 @@ bool qr_page_store_turn(qr_page_store *store);
  * not. Nothing when there is no such version: the read will say so. What is held is to be let go of without anything
  * that producers are yet to do: they may be waiting for it. */
 void qr_page_store_hold(qr_page_store *store, int producer, int64_t page, int64_t version);
+/* The checkpoint gets on, if not with these: whoever waits for their places goes on waiting. By any thread. */
+void qr_page_store_gets_on(qr_page_store *store);
 void qr_page_store_release(qr_page_store *store, int producer, int64_t page, int64_t version); /* by any thread */
 
 /* Where a page may be found that cannot be read any more: raw [bytes] is set to what has this XXH3-128 (low, high), or

@@ -225,7 +225,7 @@ struct qr_page_store {
     qr_page_table *tables; /* by producer */
     qr_page_hold *spare_holds;
     int64_t held;          /* versions that are kept for somebody */
-    uint64_t let_go;       /* counts those that are not any more */
+    uint64_t let_go;       /* counts those that are not any more, and whatever else checkpoints get done */
     qr_store_job *waiting; /* for places, oldest first */
     uint64_t frees;        /* counts places that were given up */
     bool freed;            /* a place was given up since they were looked at */
